@@ -1,0 +1,43 @@
+"""Ours: the public function on NumPy arrays, as a user calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+import depthwise
+from benchmarks.shapes import Case
+
+
+class Adapter:
+    """See `benchmarks.peers.Peer`."""
+
+    label = "depthwise"
+
+    def __init__(self, threads: int) -> None:
+        depthwise.set_num_threads(threads)
+
+    def version(self) -> str:
+        return depthwise.__version__
+
+    def supports(self, case: Case) -> bool:
+        return True
+
+    def prepare(
+        self, case: Case, input: NDArray[Any], filter: NDArray[Any]
+    ) -> Callable[[], NDArray[Any]]:
+        return partial(
+            depthwise.depthwise_conv2d,
+            input,
+            filter,
+            case.strides,
+            case.padding,
+            case.data_format,
+            case.dilations,
+        )
+
+    def to_numpy(self, case: Case, output: NDArray[Any]) -> NDArray[Any]:
+        return output

@@ -1,0 +1,190 @@
+"""The problems that are timed: named by their sizes, with the bytes and multiply-adds each needs.
+
+Pure arithmetic that imports nothing of the library, so that a mistake in the library's own
+geometry shows as a wrong answer instead of moving the goal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+_ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One spatial axis of a case: sizes in elements, padding as SAME or VALID puts it."""
+
+    in_size: int
+    filter_size: int
+    stride: int
+    dilation: int
+    padding: str
+
+    @property
+    def effective_filter(self) -> int:
+        """Input elements that the dilated filter spans."""
+        return (self.filter_size - 1) * self.dilation + 1
+
+    @property
+    def out_size(self) -> int:
+        """Output elements."""
+        if self.padding == "SAME":
+            return -(-self.in_size // self.stride)
+        return (self.in_size - self.effective_filter) // self.stride + 1
+
+    @property
+    def pads(self) -> tuple[int, int]:
+        """Padding before and after; SAME puts the odd one after."""
+        if self.padding == "VALID":
+            return 0, 0
+        needed = (self.out_size - 1) * self.stride + self.effective_filter - self.in_size
+        total = max(needed, 0)
+        return total // 2, total - total // 2
+
+    @property
+    def valid_taps(self) -> int:
+        """Pairs of an output and a filter tap that falls on the input, not on padding."""
+        total = 0
+        for tap in range(self.filter_size):
+            # Output i reads input i * stride + offset.
+            offset = tap * self.dilation - self.pads[0]
+            first = max(-(offset // self.stride), 0)
+            last = min((self.in_size - 1 - offset) // self.stride, self.out_size - 1)
+            total += max(last - first + 1, 0)
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One problem. Sizes in elements; stride and dilation are the same for both axes."""
+
+    batch: int
+    in_height: int
+    in_width: int
+    in_channels: int
+    filter_height: int
+    filter_width: int
+    channel_multiplier: int = 1
+    stride: int = 1
+    dilation: int = 1
+    padding: str = "SAME"
+    dtype: str = "float32"
+    data_format: str = "NHWC"
+
+    @property
+    def name(self) -> str:
+        """Such as ``NHWC 56x56x144 5x5 stride 2``; unique, since it is made of the sizes."""
+        sizes = self.input_shape if self.batch > 1 else self.input_shape[1:]
+        words = [
+            self.data_format,
+            "x".join(map(str, sizes)),
+            f"{self.filter_height}x{self.filter_width}",
+        ]
+        for word in ("stride", "dilation", "channel_multiplier"):
+            if getattr(self, word) > 1:
+                words.append(f"{word.removeprefix('channel_')} {getattr(self, word)}")
+        if self.padding != "SAME":
+            words.append(self.padding)
+        if self.dtype != "float32":
+            words.append(self.dtype)
+        return " ".join(words)
+
+    @property
+    def height(self) -> Axis:
+        """The vertical axis."""
+        return Axis(self.in_height, self.filter_height, self.stride, self.dilation, self.padding)
+
+    @property
+    def width(self) -> Axis:
+        """The horizontal axis."""
+        return Axis(self.in_width, self.filter_width, self.stride, self.dilation, self.padding)
+
+    def ordered(self, batch: int, height: int, width: int, channels: int) -> tuple[int, ...]:
+        """Order four sizes as ``data_format`` says."""
+        if self.data_format == "NCHW":
+            return batch, channels, height, width
+        return batch, height, width, channels
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input array."""
+        return self.ordered(self.batch, self.in_height, self.in_width, self.in_channels)
+
+    @property
+    def filter_shape(self) -> tuple[int, ...]:
+        """Shape of the filter array, the same in both layouts."""
+        return self.filter_height, self.filter_width, self.in_channels, self.channel_multiplier
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the answer."""
+        out_channels = self.in_channels * self.channel_multiplier
+        return self.ordered(self.batch, self.height.out_size, self.width.out_size, out_channels)
+
+    @property
+    def strides(self) -> list[int]:
+        """The ``strides`` argument."""
+        return list(self.ordered(1, self.stride, self.stride, 1))
+
+    @property
+    def dilations(self) -> list[int]:
+        """The ``dilations`` argument."""
+        return [self.dilation, self.dilation]
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes of input and output together: the least that must pass through memory."""
+        return _ITEM_BYTES[self.dtype] * (prod(self.input_shape) + prod(self.output_shape))
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds that count: taps on padding contribute nothing, so they are left out."""
+        out_channels = self.in_channels * self.channel_multiplier
+        return self.batch * out_channels * self.height.valid_taps * self.width.valid_taps
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: a multiply and an add each."""
+        return 2 * self.multiply_adds
+
+
+def _layer(sizes: tuple[int, int, int, int], filter_size: int, **options: Any) -> Case:
+    return Case(*sizes, filter_size, filter_size, **options)
+
+
+_NHWC = (
+    # MobileNet, EfficientNet and ConvNeXt layers, from the widest image to the most channels.
+    _layer((1, 112, 112, 32), 3),
+    _layer((1, 112, 112, 64), 3, stride=2),
+    _layer((1, 56, 56, 128), 3),
+    _layer((1, 14, 14, 512), 3),
+    _layer((1, 7, 7, 1024), 3),
+    _layer((32, 112, 112, 32), 3),
+    _layer((1, 28, 28, 240), 5),
+    _layer((1, 56, 56, 144), 5, stride=2),
+    _layer((1, 56, 56, 96), 7),
+    _layer((1, 14, 14, 384), 7),
+    # RepLKNet: large enough for a transform to beat any direct sum.
+    _layer((1, 56, 56, 128), 31),
+    # Image processing: few channels, more pixels than any cache holds.
+    _layer((1, 2160, 3840, 3), 3),
+    _layer((1, 2160, 3840, 3), 11),
+    _layer((1, 1080, 1920, 1), 3),
+    # Channel multipliers and DeepLab's dilation.
+    _layer((1, 56, 56, 64), 3, channel_multiplier=2),
+    _layer((1, 112, 112, 3), 3, channel_multiplier=8),
+    _layer((1, 65, 65, 256), 3, dilation=2),
+    # The other precisions, with float32 beside them.
+    _layer((8, 56, 56, 128), 3),
+    _layer((8, 56, 56, 128), 3, dtype="float16"),
+    _layer((8, 56, 56, 128), 3, dtype="bfloat16"),
+    _layer((8, 56, 56, 128), 3, dtype="float64"),
+)
+
+CASES: tuple[Case, ...] = _NHWC + tuple(replace(case, data_format="NCHW") for case in _NHWC)
+
+TINY = Case(1, 4, 4, 8, 3, 3)
+"""So little work that only the cost of a call is left."""

@@ -1,0 +1,140 @@
+// The Python module depthwise._native. Each binding has the same steps: check what the kernels
+// rely on, typed views of the arrays, release the GIL, one call into dispatch.h.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "dispatch.h"
+#include "output_memory.h"
+#include "parallel.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace depthwise {
+namespace {
+
+using InputArray = nb::ndarray<nb::ro, nb::ndim<4>, nb::device::cpu>;
+using OutputArray = nb::ndarray<nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+using FilterArray = nb::ndarray<nb::ro, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+
+constexpr size_t kElementSize[kNumDTypes] = {4, 8, 2, 2};
+
+Strides StridesOf(const nb::ndarray<nb::ro>& array, bool channels_last) {
+  const int row = channels_last ? 1 : 2;
+  return {array.stride(0), array.stride(row), array.stride(row + 1),
+          array.stride(channels_last ? 3 : 1)};
+}
+
+template <class Array>
+void CheckShape(const Array& array, const char* name, size_t element_size, int64_t s0, int64_t s1,
+                int64_t s2, int64_t s3) {
+  const int64_t expected[] = {s0, s1, s2, s3};
+  bool matches = array.itemsize() == element_size;
+  for (size_t axis = 0; axis < 4; ++axis) {
+    matches = matches && static_cast<int64_t>(array.shape(axis)) == expected[axis];
+  }
+  if (!matches) {
+    throw std::invalid_argument(std::string(name) + " does not fit geometry and dtype");
+  }
+}
+
+template <class Array>
+void CheckImages(const Array& array, const char* name, size_t element_size, const Geometry& g,
+                 int64_t height, int64_t width, int64_t channels) {
+  if (g.channels_last) {
+    CheckShape(array, name, element_size, g.batch, height, width, channels);
+  } else {
+    CheckShape(array, name, element_size, g.batch, channels, height, width);
+  }
+}
+
+void ForwardBinding(const Geometry& g, int dtype, const InputArray& input,
+                    const FilterArray& filter, const OutputArray& output) {
+  if (dtype < 0 || dtype >= kNumDTypes) throw std::invalid_argument("dtype is not a known code");
+  const size_t size = kElementSize[dtype];
+  CheckImages(input, "input", size, g, g.in_height, g.in_width, g.in_channels);
+  CheckShape(filter, "filter", size, g.filter_height, g.filter_width, g.in_channels,
+             g.channel_multiplier);
+  CheckImages(output, "output", size, g, g.out_height, g.out_width, g.OutChannels());
+  const ForwardProblem problem{g,
+                               input.data(),
+                               StridesOf(nb::ndarray<nb::ro>(input), g.channels_last),
+                               filter.data(),
+                               output.data(),
+                               StridesOf(nb::ndarray<nb::ro>(output), g.channels_last)};
+  nb::gil_scoped_release release;
+  Forward(static_cast<DType>(dtype), problem);
+}
+
+Geometry MakeGeometry(int64_t batch, int64_t in_height, int64_t in_width, int64_t in_channels,
+                      int64_t filter_height, int64_t filter_width, int64_t channel_multiplier,
+                      int64_t stride_height, int64_t stride_width, int64_t dilation_height,
+                      int64_t dilation_width, int64_t pad_top, int64_t pad_left, int64_t out_height,
+                      int64_t out_width, bool channels_last) {
+  return {batch,         in_height,       in_width,           in_channels,
+          filter_height, filter_width,    channel_multiplier, stride_height,
+          stride_width,  dilation_height, dilation_width,     pad_top,
+          pad_left,      out_height,      out_width,          channels_last};
+}
+
+// The buffer protocol of OutputMemory: writable bytes, which the view keeps alive.
+int GetBuffer(PyObject* self, Py_buffer* view, int flags) {
+  const auto* memory = nb::inst_ptr<OutputMemory>(nb::handle(self));
+  return PyBuffer_FillInfo(view, self, memory->data(), static_cast<Py_ssize_t>(memory->bytes()),
+                           /*readonly=*/0, flags);
+}
+
+PyType_Slot output_memory_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(GetBuffer)},
+                                     {0, nullptr}};
+
+nb::dict TileConstants() {
+  const KernelTable& table = CurrentTable();
+  nb::dict constants;
+  constants["lanes"] = table.lanes;
+  constants["tile_rows"] = table.tile_rows;
+  constants["tile_cols"] = table.tile_columns;
+  return constants;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "Native kernels of depthwise. Arguments are checked for memory safety alone.";
+
+  nb::class_<Geometry>(m, "Geometry", "A valid problem; the fields of _geometry.Geometry.")
+      .def(nb::new_(&MakeGeometry), "batch"_a, "in_height"_a, "in_width"_a, "in_channels"_a,
+           "filter_height"_a, "filter_width"_a, "channel_multiplier"_a, "stride_height"_a,
+           "stride_width"_a, "dilation_height"_a, "dilation_width"_a, "pad_top"_a, "pad_left"_a,
+           "out_height"_a, "out_width"_a, "channels_last"_a);
+
+  nb::class_<OutputMemory>(m, "OutputMemory", nb::type_slots(output_memory_slots),
+                           "A block of writable memory, 64-byte aligned; np.ndarray(buffer=...).")
+      .def(nb::init<size_t>(), "bytes"_a);
+  m.def("release_kept_memory", &ReleaseKeptMemory,
+        "Frees the memory of past outputs that is kept for later ones; returns its size.");
+  m.attr("max_kept_bytes") = kMaxKeptBytes;
+
+  // Without noconvert() nanobind would copy an array that does not fit, and the result be lost.
+  m.def("forward", &ForwardBinding, "geometry"_a, "dtype"_a, nb::arg("input").noconvert(),
+        nb::arg("filter").noconvert(), nb::arg("output").noconvert(),
+        "Computes output; input may have any strides, filter and output are C-contiguous.");
+
+  m.def("set_num_threads", &SetNumThreads, "n"_a);
+  m.def("get_num_threads", &GetNumThreads);
+  m.def("supported_isas", &SupportedIsas);
+  m.def("get_isa", &CurrentIsa);
+  m.def("set_isa", &SetIsa, "name"_a, "For tests: runs everything on a lesser instruction set.");
+  m.def("tile_constants", &TileConstants, "Sizes at whose multiples the kernels change their way.");
+  m.def("peak_gflops", &MeasurePeakGflops, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
+        "Peak float32 multiply-add rate of one core in GFLOP/s.");
+  m.attr("compiler") = DEPTHWISE_COMPILER;
+  // Chosen at import, so that a bad DEPTHWISE_ISA is an error there and not in the first call.
+  CurrentIsa();
+}
+
+}  // namespace depthwise

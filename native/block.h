@@ -1,0 +1,286 @@
+// The block kernel: one vector of output channels at a time, packed. It serves NHWC with large
+// filters or a channel multiplier, NCHW (a block of planes is transposed on the way in, and back on
+// the way out), and layouts that no other kernel reads in place.
+//
+// pack:    input rows -> ring of zero-padded rows [columns, lanes] of accumulators
+// compute: ring -> two output rows [columns, lanes] in a buffer, by the channel tile
+// store:   buffer -> output, converted and, for NCHW, transposed
+#pragma once
+
+#include "channel_tile.h"
+#include "pack.h"
+
+namespace depthwise::DEPTHWISE_ISA {
+
+// Where the lanes of a block come from. Lane l holds output channel first_channel + l, for
+// l < channels, and so input channel (first_channel + l) / multiplier.
+struct BlockChannels {
+  int64_t first_channel, channels, multiplier;
+
+  DEPTHWISE_INLINE int64_t FirstInput() const { return first_channel / multiplier; }
+  // Input channel of a lane, relative to FirstInput(); lanes beyond the last repeat it.
+  DEPTHWISE_INLINE int64_t InputOf(int64_t lane) const {
+    return (first_channel + Min(lane, channels - 1)) / multiplier - FirstInput();
+  }
+};
+
+template <class S>
+struct BlockPacker {
+  using E = typename S::Element;
+  using A = typename S::Accumulator;
+  using V = typename S::Vector;
+  static constexpr int kCount = kLanes<A>;
+
+  BlockChannels block;
+  const E* image;  // element of row 0, column 0 and the first input channel of the block
+  Strides strides;
+  int64_t in_width;
+  int64_t first_column, columns;  // input columns that a packed row holds
+
+  // Packs the input rows [row, row + count) of `step` apart to successive rows of the ring.
+  DEPTHWISE_INLINE void Pack(const Ring<A>& ring, int64_t unit, int64_t end,
+                             const Axis& rows) const {
+    const int64_t begin = Max(0, -first_column);
+    const int64_t inside = Max(0, Min(columns, in_width - first_column) - begin);
+    for (int64_t u = unit; u < end; ++u) {
+      A* to = ring.Row(u);
+      FillZero(to, to + begin * kCount);
+      FillZero(to + (begin + inside) * kCount, to + columns * kCount);
+    }
+    if (inside == 0) return;
+    const E* from = image + (first_column + begin) * strides.column;
+    const bool planes = strides.column == 1 && strides.channel != 1;
+    // Whole rows that follow each other are transposed as one sequence: with 14 columns, 28 of two
+    // rows fill two squares of 16 almost, where single rows leave an eighth empty; with 7, half.
+    const bool joined =
+        planes && inside == in_width && rows.in_step == 1 && strides.row == in_width;
+    if (joined) {
+      PackPlanes(from + rows.InputCoordinate(unit) * strides.row, ring, unit, end, begin, inside);
+      return;
+    }
+    for (int64_t u = unit; u < end; ++u) {
+      const E* row = from + rows.InputCoordinate(u) * strides.row;
+      if (planes) {
+        PackPlanes(row, ring, u, u + 1, begin, inside);
+      } else if (strides.channel == 1) {
+        PackChannels(row, ring.Row(u) + begin * kCount, inside);
+      } else {
+        PackAny(row, ring.Row(u) + begin * kCount, inside);
+      }
+    }
+  }
+
+  // Channels next to each other: NHWC.
+  DEPTHWISE_INLINE void PackChannels(const E* from, A* to, int64_t count) const {
+    if (block.multiplier == 1 && block.channels == kCount) {
+      for (int64_t i = 0; i < count; ++i, from += strides.column, to += kCount) {
+        StoreUnaligned(to, S::Load(from));
+      }
+      return;
+    }
+    typename IndexOf<A>::Type index;
+    for (int lane = 0; lane < kCount; ++lane) index[lane] = block.InputOf(lane);
+    const int64_t inputs = block.InputOf(kCount - 1) + 1;
+    for (int64_t i = 0; i < count; ++i, from += strides.column, to += kCount) {
+      StoreUnaligned(to, Permute(S::LoadPartial(from, inputs), index));
+    }
+  }
+
+  // Columns next to each other: NCHW. `from` is a sequence of (end - unit) * width elements in
+  // each plane.
+  DEPTHWISE_INLINE void PackPlanes(const E* from, const Ring<A>& ring, int64_t unit, int64_t end,
+                                   int64_t begin, int64_t width) const {
+    int64_t plane[kCount];
+    for (int lane = 0; lane < kCount; ++lane) plane[lane] = block.InputOf(lane) * strides.channel;
+    const int64_t count = (end - unit) * width;
+    A* to = ring.Row(unit) + begin * kCount;
+    int64_t left = width;
+    for (int64_t i = 0; i < count; i += kCount) {
+      const int64_t n = Min(kCount, count - i);
+      V square[kCount];
+      if (n == kCount) {
+#pragma GCC unroll 16
+        for (int lane = 0; lane < kCount; ++lane) square[lane] = S::Load(from + plane[lane] + i);
+      } else {
+#pragma GCC unroll 16
+        for (int lane = 0; lane < kCount; ++lane) {
+          square[lane] = S::LoadPartial(from + plane[lane] + i, n);
+        }
+      }
+      Transpose(square);
+#pragma GCC unroll 16
+      for (int k = 0; k < kCount; ++k) {
+        if (k >= n) break;
+        if (left == 0) {
+          left = width;
+          to = ring.Row(++unit) + begin * kCount;
+        }
+        StoreUnaligned(to, square[k]);
+        to += kCount;
+        --left;
+      }
+    }
+  }
+
+  // Any strides.
+  DEPTHWISE_INLINE void PackAny(const E* from, A* to, int64_t count) const {
+    for (int64_t i = 0; i < count; ++i, from += strides.column, to += kCount) {
+      for (int lane = 0; lane < kCount; ++lane) {
+        to[lane] = S::LoadOne(from + block.InputOf(lane) * strides.channel);
+      }
+    }
+  }
+};
+
+// Stores `count` columns of computed rows, [count, lanes], to the output that starts at `to`.
+template <class S>
+DEPTHWISE_INLINE void StoreChannels(const typename S::Accumulator* from, int64_t count,
+                                    int64_t channels, int64_t column_stride, bool stream,
+                                    typename S::Element* to) {
+  using V = typename S::Vector;
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  for (int64_t j = 0; j < count; ++j, from += kCount, to += column_stride) {
+    if (channels == kCount) {
+      StoreVector<S>(to, LoadUnaligned<V>(from), stream);
+    } else {
+      S::StorePartial(to, LoadUnaligned<V>(from), channels);
+    }
+  }
+}
+
+template <class S>
+DEPTHWISE_INLINE void StorePlanes(const typename S::Accumulator* from, int64_t count,
+                                  int64_t channels, int64_t channel_stride, bool stream,
+                                  typename S::Element* to) {
+  using V = typename S::Vector;
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  for (int64_t j = 0; j < count; j += kCount, from += kCount * kCount) {
+    const int64_t n = Min(kCount, count - j);
+    V square[kCount];
+#pragma GCC unroll 16
+    for (int k = 0; k < kCount; ++k) square[k] = LoadUnaligned<V>(from + k * kCount);
+    Transpose(square);
+    typename S::Element* plane = to + j;
+#pragma GCC unroll 16
+    for (int lane = 0; lane < kCount; ++lane, plane += channel_stride) {
+      if (lane >= channels) break;
+      if (n == kCount) {
+        StoreVector<S>(plane, square[lane], stream);
+      } else {
+        S::StorePartial(plane, square[lane], n);
+      }
+    }
+  }
+}
+
+template <class S, int kWidth, int kStride>
+inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, const Item& item,
+                      void* scratch) {
+  using E = typename S::Element;
+  using A = typename S::Accumulator;
+  constexpr int kCount = kLanes<A>;
+  const Geometry& g = problem.geometry;
+  const Axis& rows = item.rows;
+  const Strides& in = problem.input_strides;
+  const Strides& out = problem.output_strides;
+
+  Ring<A> ring{static_cast<A*>(scratch), plan.ring_rows, plan.ring_row_stride};
+  A* const filter = ring.memory + ring.count * ring.row_stride;
+  A* const buffer = filter + g.filter_height * g.filter_width * kCount;
+
+  const int64_t first_channel = item.block * kCount;
+  const BlockChannels block{first_channel, Min(kCount, g.OutChannels() - first_channel),
+                            g.channel_multiplier};
+  PackFilter<S>(problem, first_channel, block.channels, kCount, 1, filter);
+  const E* image =
+      static_cast<const E*>(problem.input) + item.b * in.batch + block.FirstInput() * in.channel;
+  E* output = static_cast<E*>(problem.output) + item.b * out.batch + first_channel * out.channel;
+
+  for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
+    const int64_t columns = Min(plan.strip_columns, g.out_width - first);
+    const BlockPacker<S> packer{
+        block,
+        image,
+        in,
+        g.in_width,
+        first * g.stride_width - g.pad_left,
+        (columns - 1) * g.stride_width + (g.filter_width - 1) * g.dilation_width + 1};
+    const ChannelArrays<Plain<S>> arrays{
+        {filter, g.filter_height, g.filter_width, g.filter_width * kCount, kCount},
+        rows.stride,
+        kCount,
+        columns * kCount,
+        kCount,
+        kCount,
+        false,
+        true};
+    ring.packed_until = 0;
+    for (int64_t t = item.first; t < item.last; t += kChannelRows) {
+      const int64_t rows_used = Min(kChannelRows, item.last - t);
+      const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
+      ring.Fill(range, [&](int64_t unit, int64_t end) { packer.Pack(ring, unit, end, rows); });
+      ChannelRows<Plain<S>, kWidth, kStride>(g, arrays, ring.Rows(range), rows_used, first,
+                                             first + columns, buffer);
+      E* to = output + (rows.out_first + t * rows.out_step) * out.row + first * out.column;
+      // Planes whose two rows follow each other are stored as one sequence.
+      const bool joined = !g.channels_last && rows.out_step == 1 && columns == g.out_width;
+      const int64_t sequences = joined ? 1 : rows_used;
+      const int64_t length = joined ? rows_used * columns : columns;
+      for (int64_t i = 0; i < sequences; ++i, to += rows.out_step * out.row) {
+        const A* from = buffer + i * columns * kCount;
+        if (g.channels_last) {
+          StoreChannels<S>(from, length, block.channels, out.column, plan.stream, to);
+        } else {
+          StorePlanes<S>(from, length, block.channels, out.channel, plan.stream, to);
+        }
+      }
+    }
+  }
+}
+
+template <class S>
+inline void RunBlock(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
+                     int64_t end, void* scratch) {
+  WithTileSizes(problem.geometry, [&](auto width, auto stride) {
+    for (int64_t item = begin; item < end; ++item) {
+      BlockItem<S, decltype(width)::value, decltype(stride)::value>(
+          problem, plan, ItemOf(problem.geometry, plan, item), scratch);
+    }
+  });
+}
+
+// Plans the block kernel; false if it does not suit: too few channels, or no strip of columns fits
+// into `limit` bytes.
+template <class S>
+inline bool PlanBlock(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
+  using A = typename S::Accumulator;
+  constexpr int kCount = kLanes<A>;
+  constexpr double kVectorSize = kVectorBytes;
+  const Geometry& g = problem.geometry;
+  if (g.OutChannels() < kCount) return false;
+  plan->blocks = CeilDiv(g.OutChannels(), kCount);
+  plan->ring_rows = (kChannelRows - 1) * RowAxis(g, 0).stride + g.filter_height;
+  // Strips start at a multiple of the residues, so that each finds its first column in all.
+  const int64_t residues = Residues(g.stride_width, g.dilation_width);
+  const auto ring_columns = [&](int64_t strip) {
+    return (strip * residues - 1) * g.stride_width + (g.filter_width - 1) * g.dilation_width + 1;
+  };
+  const double filter_vectors = static_cast<double>(g.filter_height) * g.filter_width;
+  const auto bytes_of = [&](int64_t strip) {
+    // The last square of a transposition may read beyond the buffer's end: hence kCount more.
+    const double buffer = static_cast<double>(kChannelRows) * strip * residues + kCount;
+    const double ring = static_cast<double>(plan->ring_rows) * (ring_columns(strip) + 1);
+    return (ring + filter_vectors + buffer) * kVectorSize;
+  };
+  const int64_t strip =
+      StripLength(CeilDiv(g.out_width, residues), kChannelColumns, limit, bytes_of);
+  if (strip == 0) return false;
+  plan->strip_columns = strip * residues;
+  // An odd number of vectors keeps successive rows out of the same sets of the cache.
+  plan->ring_row_stride = (ring_columns(strip) | 1) * kCount;
+  plan->scratch_bytes = static_cast<int64_t>(bytes_of(strip));
+  plan->algorithm = Algorithm::kBlock;
+  return true;
+}
+
+}  // namespace depthwise::DEPTHWISE_ISA

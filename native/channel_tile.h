@@ -1,0 +1,198 @@
+// The register tile whose vectors are channels: two output rows x a few output columns of one
+// vector of channels. It reads [rows, columns, channels] either straight from an NHWC array (then
+// taps on padding are skipped) or from packed rows with zero padding. Called by direct.h and
+// block.h.
+#pragma once
+
+#include "tile.h"
+
+namespace depthwise::DEPTHWISE_ISA {
+
+inline constexpr int kChannelRows = 2;
+inline constexpr int kChannelColumns = kManyRegisters ? 7 : 4;
+
+// What one call needs to know of its arrays; steps in elements.
+template <class S>
+struct ChannelArrays {
+  TileFilter<typename S::Element> filter;
+  int64_t row_stride;      // between output rows, in units of the dilation
+  int64_t in_column_step;  // between neighbouring columns
+  int64_t out_row_step, out_column_step;
+  int64_t channels;  // a vector or more
+  bool stream;       // store past the caches
+  bool has_padding;  // columns outside the image are there, and zero
+};
+
+// kWidth and kStride are the filter width and the stride in units of the dilation, or 0 for any.
+// With kClip only the columns [unit_begin, unit_end) of the tile's windows are read.
+template <class S, int kWidth, int kStride, bool kClip>
+struct ChannelTile {
+  using E = typename S::Element;
+  using V = typename S::Vector;
+
+  const ChannelArrays<S>& arrays;
+  TileRows<E> rows;
+  int64_t unit_step, unit_stride;  // elements between units, units between output columns
+  int64_t unit_begin, unit_end;
+  int64_t out_column_step;
+  int64_t rows_used, columns_used;
+
+  DEPTHWISE_INLINE void Run(int64_t channel, E* out) const {
+    const TileFilter<E>& filter = arrays.filter;
+    V sums[kChannelRows][kChannelColumns] = {};
+    const auto step = [&](auto first, auto last, int64_t r, const E* row) {
+      constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
+      const E* taps = filter.taps + channel + (r - kLast * arrays.row_stride) * filter.row_step;
+      if constexpr (kWidth != 0) {
+        AddRowUnrolled<kFirst, kLast>(sums, row + channel, taps);
+      } else {
+        AddRow<kFirst, kLast>(sums, row + channel, taps);
+      }
+    };
+    ForEachInputRow<kChannelRows>(rows, filter.height, arrays.row_stride, rows_used, step);
+    out += channel;
+#pragma GCC unroll 2
+    for (int i = 0; i < kChannelRows; ++i) {
+      if (i >= rows_used) break;
+      E* to = out;
+#pragma GCC unroll 8
+      for (int j = 0; j < kChannelColumns; ++j, to = Step(to, out_column_step)) {
+        if (kClip && j >= columns_used) break;
+        // A tap on zero padding turns an underflow to -0 into +0; adding +0 does so everywhere.
+        StoreVector<S>(to, sums[i][j] + 0, arrays.stream);
+      }
+      out += arrays.out_row_step;
+    }
+  }
+
+  // Every input vector is loaded once and feeds each tap that needs it: a 3x3 tile of 2 x 7 has
+  // 54 loads for 126 multiply-adds.
+  template <int kFirst, int kLast>
+  DEPTHWISE_INLINE void AddRowUnrolled(V (&sums)[kChannelRows][kChannelColumns], const E* row,
+                                       const E* taps) const {
+    const TileFilter<E>& filter = arrays.filter;
+    V tap[kChannelRows][kWidth];
+#pragma GCC unroll 2
+    for (int i = kLast; i >= kFirst; --i) {
+      const E* from = taps;
+#pragma GCC unroll 8
+      for (int dj = 0; dj < kWidth; ++dj, from = Step(from, filter.tap_step)) {
+        tap[i][dj] = S::Load(from);
+      }
+      taps += arrays.row_stride * filter.row_step;
+    }
+#pragma GCC unroll 32
+    for (int unit = 0; unit < (kChannelColumns - 1) * kStride + kWidth;
+         ++unit, row = Step(row, unit_step)) {
+      if (kClip && (unit < unit_begin || unit >= unit_end)) continue;
+      V x = S::Load(row);
+      Pin(x);
+#pragma GCC unroll 8
+      for (int j = 0; j < kChannelColumns; ++j) {
+        const int dj = unit - j * kStride;
+        if (dj < 0 || dj >= kWidth) continue;
+#pragma GCC unroll 2
+        for (int i = kFirst; i <= kLast; ++i) sums[i][j] += x * tap[i][dj];
+      }
+    }
+  }
+
+  template <int kFirst, int kLast>
+  DEPTHWISE_INLINE void AddRow(V (&sums)[kChannelRows][kChannelColumns], const E* row,
+                               const E* taps) const {
+    const TileFilter<E>& filter = arrays.filter;
+    const int64_t tap_row_step = arrays.row_stride * filter.row_step;
+    for (int64_t dj = 0; dj < filter.width; ++dj, row += unit_step, taps += filter.tap_step) {
+      V tap[kChannelRows];
+#pragma GCC unroll 2
+      for (int i = kFirst; i <= kLast; ++i) tap[i] = S::Load(taps + (kLast - i) * tap_row_step);
+      const E* from = row;
+      int64_t unit = dj;
+#pragma GCC unroll 8
+      for (int j = 0; j < kChannelColumns;
+           ++j, from = Step(from, unit_stride * unit_step), unit += unit_stride) {
+        if (kClip && (unit < unit_begin || unit >= unit_end)) continue;
+        V x = S::Load(from);
+        Pin(x);
+#pragma GCC unroll 2
+        for (int i = kFirst; i <= kLast; ++i) sums[i][j] += x * tap[i];
+      }
+    }
+  }
+};
+
+// Computes columns [first, last) of up to two output rows, all channels innermost. `rows` points
+// at the input column under the first tap of output column `first`, `out` at that output column;
+// `first` is a multiple of the number of column residues.
+template <class S, int kWidth, int kStride>
+inline void ChannelRows(const Geometry& g, const ChannelArrays<S>& arrays,
+                        const TileRows<typename S::Element>& rows, int64_t rows_used, int64_t first,
+                        int64_t last, typename S::Element* out) {
+  constexpr int kVectorLanes = kLanes<typename S::Accumulator>;
+  const int64_t residues = Residues(g.stride_width, g.dilation_width);
+  for (int64_t residue = 0; residue < residues; ++residue) {
+    const Axis axis = ColumnAxis(g, residue);
+    const int64_t end = Min(axis.out_count, CeilDiv(last - residue, residues));
+    int64_t t = first / residues;
+    TileRows<typename S::Element> tile_rows = rows;
+    tile_rows.row += residue * g.stride_width * arrays.in_column_step;
+    typename S::Element* to = out + residue * arrays.out_column_step;
+    const int64_t unit_step = g.dilation_width * arrays.in_column_step;
+    const int64_t out_column_step = residues * arrays.out_column_step;
+    while (t < end) {
+      const int64_t columns = Min(kChannelColumns, end - t);
+      const int64_t units = (columns - 1) * axis.stride + g.filter_width;
+      const int64_t unit_begin = arrays.has_padding ? 0 : Max(0, axis.unit_begin - t * axis.stride);
+      const int64_t unit_end =
+          arrays.has_padding ? units : Min(units, axis.unit_end - t * axis.stride);
+      const auto run = [&](auto clip) {
+        const ChannelTile<S, kWidth, kStride, decltype(clip)::value != 0> tile{
+            arrays,   tile_rows,       unit_step, axis.stride, unit_begin,
+            unit_end, out_column_step, rows_used, columns};
+        int64_t channel = 0;
+        for (; channel + kVectorLanes <= arrays.channels; channel += kVectorLanes) {
+          tile.Run(channel, to);
+        }
+        // The last vector overlaps the one before it: the same bits again, and no masks.
+        if (channel < arrays.channels) tile.Run(arrays.channels - kVectorLanes, to);
+      };
+      if (unit_begin == 0 && unit_end == units && columns == kChannelColumns) {
+        run(Size<0>{});
+      } else {
+        run(Size<1>{});
+      }
+      t += columns;
+      tile_rows.row += columns * axis.stride * unit_step;
+      to += columns * out_column_step;
+    }
+  }
+}
+
+// Whether ChannelRows is unrolled for this filter width and stride.
+inline bool HasUnrolledTile(const Geometry& g) {
+  const int64_t width = g.filter_width, stride = ColumnAxis(g, 0).stride;
+  return stride == 1 ? width == 3 || width == 5 || width == 7
+                     : stride == 2 && (width == 3 || width == 5);
+}
+
+// Calls body(Size<kWidth>, Size<kStride>) with what fits the problem.
+template <class Body>
+DEPTHWISE_INLINE void WithTileSizes(const Geometry& g, Body&& body) {
+  if (!HasUnrolledTile(g)) {
+    body(Size<0>{}, Size<0>{});
+  } else if (ColumnAxis(g, 0).stride == 1) {
+    if (g.filter_width == 3) {
+      body(Size<3>{}, Size<1>{});
+    } else if (g.filter_width == 5) {
+      body(Size<5>{}, Size<1>{});
+    } else {
+      body(Size<7>{}, Size<1>{});
+    }
+  } else if (g.filter_width == 3) {
+    body(Size<3>{}, Size<2>{});
+  } else {
+    body(Size<5>{}, Size<2>{});
+  }
+}
+
+}  // namespace depthwise::DEPTHWISE_ISA

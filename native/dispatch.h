@@ -1,0 +1,31 @@
+// The native entry points: which instruction set runs, and how a problem is spread over threads.
+// bindings.cc and selftest.cc call these; nothing else calls a kernel.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace depthwise {
+
+// Computes problem.output. The problem must be valid: sizes agree, every stride and dilation is at
+// least 1, all coordinates fit in int64 (as make_geometry() in _geometry.py guarantees).
+// Allocates at most 2 MB of scratch a thread, which the thread keeps. Safe to call from any number
+// of threads. The result has the same bits for any number of threads.
+void Forward(DType dtype, const ForwardProblem& problem);
+
+// Names of the instruction sets that this machine runs and this build has, best first.
+std::vector<std::string> SupportedIsas();
+
+// The one in use: the best, or the one that the environment variable DEPTHWISE_ISA names.
+// Throws std::invalid_argument if that one is unknown or not supported.
+std::string CurrentIsa();
+void SetIsa(const std::string& name);
+const KernelTable& CurrentTable();
+
+// Peak float32 multiply-add rate of one core in GFLOP/s, measured for about that long.
+double MeasurePeakGflops(double seconds);
+
+}  // namespace depthwise

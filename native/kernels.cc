@@ -1,0 +1,141 @@
+// All kernels of one instruction set, as one table. Compiled once per instruction set with
+// DEPTHWISE_ISA set to its namespace and the compiler flags that go with it.
+//
+// Everything here lives in that namespace or has internal linkage. An inline function of the
+// standard library would be emitted once for all instruction sets, and the linker might keep the
+// copy that uses instructions this CPU lacks: so none is called.
+#include "kernels.h"
+
+#include "block.h"
+#include "definition.h"
+#include "direct.h"
+#include "flat.h"
+
+namespace depthwise::DEPTHWISE_ISA {
+
+// Scratch memory that one thread may use; the promise to users is 2 MB.
+inline constexpr double kScratchBytes = 1792 * 1024;
+
+// So few taps need no tile of their own to be best done in place.
+inline constexpr int64_t kFewTaps = 9;
+
+// Threads finish together if there are some items for each.
+inline constexpr int64_t kItemsPerThread = 4;
+
+// Cuts the rows of `pieces` blocks and images into items of at least `least_rows` output rows.
+void SplitRows(const Geometry& g, int64_t pieces, int64_t least_rows, int64_t threads,
+               ForwardPlan* plan) {
+  const int64_t residues = Residues(g.stride_height, g.dilation_height);
+  const int64_t rows = CeilDiv(g.out_height, residues);
+  const int64_t wanted = threads > 1 ? CeilDiv(kItemsPerThread * threads, pieces * residues) : 1;
+  plan->rows_per_item = Max(Min(rows, least_rows), CeilDiv(rows, wanted));
+  // Whole tiles, so that only the last item has one that is not full.
+  plan->rows_per_item = CeilDiv(plan->rows_per_item, kFlatRows) * kFlatRows;
+  plan->items = pieces * residues * CeilDiv(rows, plan->rows_per_item);
+}
+
+// Whether every full vector of the output starts at a cache line.
+template <class S>
+bool IsStreamable(const ForwardProblem& problem) {
+  constexpr int64_t kLine = 64 / int64_t{sizeof(typename S::Element)};
+  const Geometry& g = problem.geometry;
+  const Strides& out = problem.output_strides;
+  const bool by_channels = g.channels_last && g.OutChannels() >= kLine;
+  return kCanStream<S> && reinterpret_cast<uintptr_t>(problem.output) % 64 == 0 &&
+         out.batch % kLine == 0 && out.row % kLine == 0 &&
+         (!by_channels || g.OutChannels() % kLine == 0) &&
+         (g.channels_last || out.channel % kLine == 0);
+}
+
+template <class S>
+ForwardPlan Plan(const ForwardProblem& problem, int64_t threads, bool stream) {
+  const Geometry& g = problem.geometry;
+  ForwardPlan plan{};
+  stream = stream && IsStreamable<S>(problem);
+  const bool can_be_direct = CanBeDirect<S>(problem);
+  const bool few_taps = Max(g.filter_height, g.filter_width) <= kFewTaps &&
+                        g.filter_height * g.filter_width <= kFewTaps;
+  const bool is_packed =
+      !(can_be_direct && (few_taps || HasUnrolledTile(g))) &&
+      (PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan));
+  const bool is_finite = !is_packed || IsFiniteFilter<S>(problem);
+  if (is_packed && (is_finite || !can_be_direct)) {
+    plan.stream = stream;
+    plan.repair_borders = !is_finite;
+    // Each item packs filter_height - 1 rows that its neighbour packs too.
+    SplitRows(g, g.batch * plan.blocks, 2 * g.filter_height, threads, &plan);
+    return plan;
+  }
+  plan = ForwardPlan{};
+  plan.blocks = 1;
+  plan.stream = stream;
+  if (can_be_direct) {
+    plan.algorithm = Algorithm::kDirect;
+    SplitRows(g, g.batch, 1, threads, &plan);
+  } else {
+    plan.algorithm = Algorithm::kDefinition;
+    plan.items = g.batch * g.out_height;
+  }
+  return plan;
+}
+
+template <class S>
+void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, int64_t end,
+         void* scratch) {
+  switch (plan.algorithm) {
+    case Algorithm::kDirect:
+      RunDirect<S>(problem, plan, begin, end);
+      break;
+    case Algorithm::kBlock:
+      RunBlock<S>(problem, plan, begin, end, scratch);
+      break;
+    case Algorithm::kFlat:
+      RunFlat<S>(problem, plan, begin, end, scratch);
+      break;
+    case Algorithm::kDefinition:
+      RunDefinition<S>(problem, begin, end);
+      break;
+  }
+  if (plan.stream) FinishStreams();
+}
+
+template <class S>
+constexpr ForwardKernels ForwardKernelsOf() {
+  return {Plan<S>, Run<S>, RunDefinitionAtBorders<S>};
+}
+
+// Twelve independent chains are enough to fill the pipelines of every CPU so far (latency 4 or 5,
+// two multiply-adds a cycle).
+int64_t SpinMultiplyAdds(int64_t rounds) {
+  constexpr int kChains = 12;
+  Vec<float> sums[kChains] = {};
+  const Vec<float> a = Vec<float>{} + 0.5f, b = Vec<float>{} + 0.25f;
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) {
+      Pin(sums[i]);  // or the chains would be found equal, and computed once
+      sums[i] += a * b;
+    }
+  }
+  float total = 0;
+#pragma GCC unroll 12
+  for (int i = 0; i < kChains; ++i) total += sums[i][0];
+  // The comparison is never true; it makes the result depend on the sums.
+  return total < 0 ? 0 : rounds * kChains * kLanes<float> * 2;
+}
+
+#define DEPTHWISE_STRING_OF(x) #x
+#define DEPTHWISE_STRING(x) DEPTHWISE_STRING_OF(x)
+
+extern const KernelTable kTable;
+constexpr KernelTable kTable = {
+    DEPTHWISE_STRING(DEPTHWISE_ISA),
+    kLanes<float>,
+    kFlatRows,
+    kChannelColumns,
+    {ForwardKernelsOf<Float32>(), ForwardKernelsOf<Float64>(), ForwardKernelsOf<Float16>(),
+     ForwardKernelsOf<BFloat16>()},
+    SpinMultiplyAdds,
+};
+
+}  // namespace depthwise::DEPTHWISE_ISA

@@ -1,0 +1,72 @@
+// What an instruction set offers: one table of plain functions. dispatch.cc calls nothing else.
+#pragma once
+
+#include <cstdint>
+
+#include "geometry.h"
+
+namespace depthwise {
+
+// Same order and values as _DTYPE_CODES in src/depthwise/_numpy.py.
+enum class DType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 3 };
+constexpr int kNumDTypes = 4;
+
+// Arrays of one forward call. `filter` is C-contiguous; `input` has any strides; `output` is
+// C-contiguous in the order of geometry.channels_last and overlaps neither.
+struct ForwardProblem {
+  Geometry geometry;
+  const void* input;
+  Strides input_strides;
+  const void* filter;
+  void* output;
+  Strides output_strides;
+};
+
+enum class Algorithm : int {
+  kDirect,      // direct.h: NHWC in place
+  kBlock,       // block.h: packed, one vector of channels at a time
+  kFlat,        // flat.h: packed rows as flat sequences, for few channels
+  kDefinition,  // definition.h: one output at a time
+};
+
+// How a problem is computed. Which algorithm is taken never changes a bit of the result: all of
+// them add the taps of an output in (di, dj) order.
+struct ForwardPlan {
+  Algorithm algorithm;
+  int64_t items;          // independent pieces of work, any partition of which may run in parallel
+  int64_t rows_per_item;  // output rows of one item
+  int64_t blocks;         // of channels, each an item of its own
+  int64_t scratch_bytes;  // that one thread needs, 64-byte aligned
+  bool stream;            // full vectors of the output are stored past the caches
+  bool repair_borders;    // packed, but the filter is not finite: see ForwardKernels::repair
+
+  // The rest is used by the packed kernels alone.
+  int64_t strip_columns;      // output columns whose input is packed at a time
+  int64_t ring_rows;          // packed rows that are kept
+  int64_t ring_row_stride;    // elements from one packed row to the next
+  int64_t period;             // flat.h: output channels that a packed row interleaves
+  int64_t phases;             // flat.h: vectors after which the channels of a packed row repeat
+  int64_t ring_phase_stride;  // flat.h: elements from one stride phase of a row to the next
+};
+
+struct ForwardKernels {
+  // `stream`: the output is too large to stay in the caches.
+  ForwardPlan (*plan)(const ForwardProblem& problem, int64_t threads, bool stream);
+  // Computes the items [begin, end) of a plan. Uses no other memory than `scratch`.
+  void (*run)(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, int64_t end,
+              void* scratch);
+  // For plans with repair_borders, after all of run(): computes again, by the definition, the
+  // outputs of the rows [begin, end) of batch * out_height whose window covers column padding.
+  void (*repair)(const ForwardProblem& problem, int64_t begin, int64_t end);
+};
+
+struct KernelTable {
+  const char* isa;
+  int lanes, tile_rows, tile_columns;  // of float32, for tests that probe the edges of tiles
+  ForwardKernels forward[kNumDTypes];
+  // Runs independent float32 multiply-adds in registers; returns how many floating-point
+  // operations (two a multiply-add) `rounds` rounds take.
+  int64_t (*spin_multiply_adds)(int64_t rounds);
+};
+
+}  // namespace depthwise

@@ -1,0 +1,34 @@
+// Memory for large outputs: 64-byte aligned, and reused. A fresh 50 MB array costs more time in
+// page faults than its convolution takes (4.3 against 2.3 ms), and an array that starts within a
+// cache line costs every store two. Python wraps a block in an array by the buffer protocol;
+// bindings.cc is the only caller.
+#pragma once
+
+#include <cstddef>
+
+namespace depthwise {
+
+// Of freed blocks at most this much is kept.
+constexpr size_t kMaxKeptBytes = size_t{128} << 20;
+
+// One block, 64-byte aligned. The destructor keeps its memory for later blocks, or frees it. Not
+// synchronised: constructed and destroyed with the GIL held. Throws std::bad_alloc.
+class OutputMemory {
+ public:
+  explicit OutputMemory(size_t bytes);
+  ~OutputMemory();
+  OutputMemory(const OutputMemory&) = delete;
+  OutputMemory& operator=(const OutputMemory&) = delete;
+
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void* data_;
+  size_t bytes_, capacity_;
+};
+
+// Frees what is kept. Returns how many bytes that were.
+size_t ReleaseKeptMemory();
+
+}  // namespace depthwise

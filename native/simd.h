@@ -1,0 +1,371 @@
+// Vectors and element types: all that differs between instruction sets and dtypes. Each element
+// type is one struct with a load and a store that convert to and from its accumulation type.
+// Included by kernels.cc and the kernel headers alone.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include "geometry.h"
+
+#define DEPTHWISE_INLINE inline __attribute__((always_inline))
+
+namespace depthwise::DEPTHWISE_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+inline constexpr int kVectorRegisters = 32;
+#elif defined(__AVX2__)
+inline constexpr int kVectorBytes = 32;
+inline constexpr int kVectorRegisters = 16;
+#elif defined(__aarch64__)
+inline constexpr int kVectorBytes = 16;
+inline constexpr int kVectorRegisters = 32;
+#else
+inline constexpr int kVectorBytes = 16;
+inline constexpr int kVectorRegisters = 16;
+#endif
+
+// A full vector of accumulators A, and an integer vector with as many lanes.
+template <class A>
+using Vec [[gnu::vector_size(kVectorBytes)]] = A;
+template <class A>
+inline constexpr int kLanes = kVectorBytes / int{sizeof(A)};
+
+using Vec32 = Vec<uint32_t>;
+using Bits16 [[gnu::vector_size(kVectorBytes / 2)]] = uint16_t;
+
+template <class V>
+DEPTHWISE_INLINE V LoadUnaligned(const void* from) {
+  V v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class V>
+DEPTHWISE_INLINE void StoreUnaligned(void* to, V v) {
+  std::memcpy(to, &v, sizeof v);
+}
+
+// Keeps a loaded vector in a register. Without it g++ 12 folds the load into each multiply-add
+// that uses it, which makes the tiles load-bound: 155 instead of 194 GFLOP/s for 3x3.
+template <class V>
+DEPTHWISE_INLINE void Pin(V& v) {
+#if defined(__AVX__)
+  asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#else
+  asm("" : "+x"(v));
+#endif
+}
+
+// Makes the compiler step a pointer from place to place. Otherwise g++ 12 computes the address of
+// every load of an unrolled tile ahead of time, and spills most of them: 97 instead of 82 us for
+// a 112x112x32 image.
+template <class E>
+DEPTHWISE_INLINE E* Step(E* pointer, int64_t elements) {
+  pointer += elements;
+  asm("" : "+r"(pointer));
+  return pointer;
+}
+
+// The first halves (kHigh: the second halves) of two vectors, element by element in turn; and every
+// second element of two vectors that lie one after the other.
+template <bool kHigh, class V>
+DEPTHWISE_INLINE V Interleave(V a, V b) {
+  constexpr int kCount = int{sizeof(V) / sizeof(a[0])};
+  constexpr int h = kHigh ? kCount / 2 : 0;
+  if constexpr (kCount == 16) {
+    return __builtin_shufflevector(a, b, h, h + 16, h + 1, h + 17, h + 2, h + 18, h + 3, h + 19,
+                                   h + 4, h + 20, h + 5, h + 21, h + 6, h + 22, h + 7, h + 23);
+  } else if constexpr (kCount == 8) {
+    return __builtin_shufflevector(a, b, h, h + 8, h + 1, h + 9, h + 2, h + 10, h + 3, h + 11);
+  } else if constexpr (kCount == 4) {
+    return __builtin_shufflevector(a, b, h, h + 4, h + 1, h + 5);
+  } else {
+    static_assert(kCount == 2);
+    return __builtin_shufflevector(a, b, h, h + 2);
+  }
+}
+
+template <class V>
+DEPTHWISE_INLINE V EvenLanes(V a, V b) {
+  constexpr int kCount = int{sizeof(V) / sizeof(a[0])};
+  if constexpr (kCount == 16) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  } else if constexpr (kCount == 8) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+  } else if constexpr (kCount == 4) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+  } else {
+    static_assert(kCount == 2);
+    return __builtin_shufflevector(a, b, 0, 2);
+  }
+}
+
+// Lane i of the result is lane index[i] of v.
+template <class V, class Index>
+DEPTHWISE_INLINE V Permute(V v, Index index) {
+#if defined(__clang__)
+  V result;
+  for (int i = 0; i < int{sizeof(V) / sizeof(v[0])}; ++i) result[i] = v[index[i]];
+  return result;
+#else
+  return __builtin_shuffle(v, index);
+#endif
+}
+
+// Transposes a square of vectors: afterwards lane i of v[j] is what lane j of v[i] was.
+template <class V, int kCount>
+DEPTHWISE_INLINE void Transpose(V (&v)[kCount]) {
+  static_assert(sizeof(V) == kCount * sizeof(v[0][0]));
+#pragma GCC unroll 4
+  for (int stage = 1; stage < kCount; stage *= 2) {
+    V interleaved[kCount];
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount / 2; ++i) {
+      interleaved[2 * i] = Interleave<false>(v[i], v[i + kCount / 2]);
+      interleaved[2 * i + 1] = Interleave<true>(v[i], v[i + kCount / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kCount; ++i) v[i] = interleaved[i];
+  }
+}
+
+// mask (all bits or none of each lane) ? a : b
+DEPTHWISE_INLINE Vec32 Select(Vec32 mask, Vec32 a, Vec32 b) { return (mask & a) | (~mask & b); }
+
+// IEEE binary16 in the low halves of 32-bit lanes to and from binary32 by integer arithmetic, for
+// instruction sets without a conversion. Both are exact or round to nearest even once, keep
+// infinities, and keep a NaN a (quiet) NaN.
+DEPTHWISE_INLINE Vec<float> WidenHalf(Vec32 half) {
+  const Vec32 magnitude = half & 0x7fffu;
+  // The exponent bias differs by 112; a multiplication also normalises subnormal numbers.
+  const Vec<float> finite = reinterpret_cast<Vec<float>>(magnitude << 13) * 0x1p112f;
+  const Vec32 special = reinterpret_cast<Vec32>(magnitude >= 0x7c00u);
+  const Vec32 quiet = reinterpret_cast<Vec32>(magnitude > 0x7c00u) & 0x400000u;
+  const Vec32 bits =
+      Select(special, (magnitude << 13) | 0x7f800000u | quiet, reinterpret_cast<Vec32>(finite));
+  return reinterpret_cast<Vec<float>>(bits | ((half & 0x8000u) << 16));
+}
+
+DEPTHWISE_INLINE Vec32 NarrowToHalf(Vec<float> value) {
+  const Vec32 bits = reinterpret_cast<Vec32>(value);
+  const Vec32 magnitude = bits & 0x7fffffffu;
+  const Vec32 sign = (bits >> 16) & 0x8000u;
+  const Vec32 normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  // Adding 0.5 makes the floating-point adder round at 2^-24, the last place of a subnormal.
+  const Vec32 subnormal =
+      reinterpret_cast<Vec32>(reinterpret_cast<Vec<float>>(magnitude) + 0.5f) - 0x3f000000u;
+  Vec32 result = Select(reinterpret_cast<Vec32>(magnitude < 0x38800000u), subnormal, normal);
+  result = Select(reinterpret_cast<Vec32>(magnitude >= 0x477ff000u), Vec32{} + 0x7c00u, result);
+  const Vec32 nan = 0x7e00u | ((magnitude >> 13) & 0x1ffu);
+  return sign | Select(reinterpret_cast<Vec32>(magnitude > 0x7f800000u), nan, result);
+}
+
+// The first `count` elements at `from`, and zero in the other lanes, in the memory form of E.
+template <class V, class E>
+DEPTHWISE_INLINE V LoadFirst(const E* from, int64_t count) {
+  V v{};
+  E* lanes = reinterpret_cast<E*>(&v);
+  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
+  return v;
+}
+
+template <class V, class E>
+DEPTHWISE_INLINE void StoreFirst(E* to, V v, int64_t count) {
+  const E* lanes = reinterpret_cast<const E*>(&v);
+  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
+}
+
+struct Float32 {
+  using Element = float;
+  using Accumulator = float;
+  using Vector = Vec<float>;
+
+  static DEPTHWISE_INLINE Vector Load(const float* from) { return LoadUnaligned<Vector>(from); }
+  static DEPTHWISE_INLINE void Store(float* to, Vector v) { StoreUnaligned(to, v); }
+#if defined(__AVX512F__)
+  static DEPTHWISE_INLINE void StorePartial(float* to, Vector v, int64_t count) {
+    _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), v);
+  }
+  static DEPTHWISE_INLINE Vector LoadPartial(const float* from, int64_t count) {
+    return _mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
+  }
+#else
+  static DEPTHWISE_INLINE void StorePartial(float* to, Vector v, int64_t count) {
+    StoreFirst(to, v, count);
+  }
+  static DEPTHWISE_INLINE Vector LoadPartial(const float* from, int64_t count) {
+    return LoadFirst<Vector>(from, count);
+  }
+#endif
+  static DEPTHWISE_INLINE float LoadOne(const float* from) { return *from; }
+  static DEPTHWISE_INLINE bool IsFinite(float value) { return value - value == 0; }
+};
+
+struct Float64 {
+  using Element = double;
+  using Accumulator = double;
+  using Vector = Vec<double>;
+
+  static DEPTHWISE_INLINE Vector Load(const double* from) { return LoadUnaligned<Vector>(from); }
+  static DEPTHWISE_INLINE void Store(double* to, Vector v) { StoreUnaligned(to, v); }
+#if defined(__AVX512F__)
+  static DEPTHWISE_INLINE void StorePartial(double* to, Vector v, int64_t count) {
+    _mm512_mask_storeu_pd(to, __mmask8((1u << count) - 1), v);
+  }
+  static DEPTHWISE_INLINE Vector LoadPartial(const double* from, int64_t count) {
+    return _mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), from);
+  }
+#else
+  static DEPTHWISE_INLINE void StorePartial(double* to, Vector v, int64_t count) {
+    StoreFirst(to, v, count);
+  }
+  static DEPTHWISE_INLINE Vector LoadPartial(const double* from, int64_t count) {
+    return LoadFirst<Vector>(from, count);
+  }
+#endif
+  static DEPTHWISE_INLINE double LoadOne(const double* from) { return *from; }
+  static DEPTHWISE_INLINE bool IsFinite(double value) { return value - value == 0; }
+};
+
+// What the two 16-bit types share, given Widen and Narrow between Bits16 and float vectors.
+template <class Derived, uint16_t kExponentMask>
+struct Narrow16 {
+  using Element = uint16_t;
+  using Accumulator = float;
+  using Vector = Vec<float>;
+
+  static DEPTHWISE_INLINE Vector Load(const uint16_t* from) {
+    return Derived::Widen(LoadUnaligned<Bits16>(from));
+  }
+  static DEPTHWISE_INLINE void Store(uint16_t* to, Vector v) {
+    StoreUnaligned(to, Derived::Narrow(v));
+  }
+#if defined(__AVX512F__)
+  static DEPTHWISE_INLINE void StorePartial(uint16_t* to, Vector v, int64_t count) {
+    _mm256_mask_storeu_epi16(to, __mmask16((1u << count) - 1),
+                             reinterpret_cast<__m256i>(Derived::Narrow(v)));
+  }
+  static DEPTHWISE_INLINE Vector LoadPartial(const uint16_t* from, int64_t count) {
+    return Derived::Widen(
+        reinterpret_cast<Bits16>(_mm256_maskz_loadu_epi16(__mmask16((1u << count) - 1), from)));
+  }
+#else
+  static DEPTHWISE_INLINE void StorePartial(uint16_t* to, Vector v, int64_t count) {
+    StoreFirst(to, Derived::Narrow(v), count);
+  }
+  static DEPTHWISE_INLINE Vector LoadPartial(const uint16_t* from, int64_t count) {
+    return Derived::Widen(LoadFirst<Bits16>(from, count));
+  }
+#endif
+  static DEPTHWISE_INLINE float LoadOne(const uint16_t* from) {
+    return Derived::Widen(Bits16{} + *from)[0];
+  }
+  static DEPTHWISE_INLINE bool IsFinite(uint16_t bits) {
+    return (bits & kExponentMask) != kExponentMask;
+  }
+};
+
+struct Float16 : Narrow16<Float16, 0x7c00> {
+  static DEPTHWISE_INLINE Vector Widen(Bits16 bits) {
+#if defined(__AVX512F__)
+    return _mm512_cvtph_ps(reinterpret_cast<__m256i>(bits));
+#elif defined(__F16C__)
+    return _mm256_cvtph_ps(reinterpret_cast<__m128i>(bits));
+#elif defined(__aarch64__)
+    return vcvt_f32_f16(reinterpret_cast<float16x4_t>(bits));
+#else
+    return WidenHalf(__builtin_convertvector(bits, Vec32));
+#endif
+  }
+  static DEPTHWISE_INLINE Bits16 Narrow(Vector v) {
+#if defined(__AVX512F__)
+    return reinterpret_cast<Bits16>(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+    return reinterpret_cast<Bits16>(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__aarch64__)
+    return reinterpret_cast<Bits16>(vcvt_f16_f32(v));
+#else
+    return __builtin_convertvector(NarrowToHalf(v), Bits16);
+#endif
+  }
+};
+
+struct BFloat16 : Narrow16<BFloat16, 0x7f80> {
+  static DEPTHWISE_INLINE Vector Widen(Bits16 bits) {
+    return reinterpret_cast<Vector>(__builtin_convertvector(bits, Vec32) << 16);
+  }
+  // Rounds to nearest even. Rounding could carry a NaN into an infinity: NaNs are cut instead,
+  // with the quiet bit set.
+  static DEPTHWISE_INLINE Bits16 Narrow(Vector v) {
+    const Vec32 bits = reinterpret_cast<Vec32>(v);
+    const Vec32 rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    const Vec32 nan = reinterpret_cast<Vec32>((bits & 0x7fffffffu) > 0x7f800000u);
+    return __builtin_convertvector(Select(nan, bits | 0x400000u, rounded) >> 16, Bits16);
+  }
+};
+
+// Lane numbers: as wide as the accumulators that they permute.
+template <class A>
+struct IndexOf;
+template <>
+struct IndexOf<float> {
+  using Type = Vec<int32_t>;
+};
+template <>
+struct IndexOf<double> {
+  using Type = Vec<int64_t>;
+};
+
+// The element type whose memory form is the accumulator itself: what packed rows hold.
+template <class A>
+struct PlainOf;
+template <>
+struct PlainOf<float> {
+  using Type = Float32;
+};
+template <>
+struct PlainOf<double> {
+  using Type = Float64;
+};
+template <class S>
+using Plain = typename PlainOf<typename S::Accumulator>::Type;
+
+// Whether a full vector of S is a whole cache line, so that it can be stored past the caches.
+template <class S>
+inline constexpr bool kCanStream = kVectorBytes == 64 &&
+                                   sizeof(typename S::Element) == sizeof(typename S::Accumulator);
+
+// Stores a vector; with `stream`, which asks for kCanStream and a 64-byte aligned `to`, past the
+// caches: a large output is not read before it is written. Ends with FinishStreams().
+template <class S>
+DEPTHWISE_INLINE void StoreVector(typename S::Element* to, typename S::Vector v,
+                                  [[maybe_unused]] bool stream) {
+#if defined(__AVX512F__)
+  if constexpr (kCanStream<S>) {
+    if (stream) {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(v));
+      return;
+    }
+  }
+#endif
+  S::Store(to, v);
+}
+
+// Makes streamed stores visible to other threads before this one says that it is done.
+DEPTHWISE_INLINE void FinishStreams() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
+}  // namespace depthwise::DEPTHWISE_ISA

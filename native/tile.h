@@ -1,0 +1,135 @@
+// What the register tiles share: how output rows and columns are cut into tiles, and how a tile
+// walks the input rows of its windows. Included by the kernel headers alone.
+//
+// Every tile accumulates in registers, the taps of an output in (di, dj) order with one fused
+// multiply-add each, so that all tiles agree bit for bit. With 32 registers 2 x 7 and 4 x 3 tiles
+// leave room for the taps and the input; two rows of 12 or more spill. With 16, 2 x 4 and 4 x 2.
+#pragma once
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace depthwise::DEPTHWISE_ISA {
+
+inline constexpr bool kManyRegisters = kVectorRegisters >= 32;
+
+// Integer constants that can be passed as function arguments.
+template <int kSize>
+struct Size {
+  static constexpr int value = kSize;
+};
+
+// Where a tile finds its input rows: `row` is the one at unit position row_begin, relative to the
+// window of the tile's first output row; rows [row_begin, row_end) are inside the image. In a ring
+// the row after rows_to_wrap more lies wrap_size elements further back; elsewhere both are 0.
+template <class E>
+struct TileRows {
+  const E* row;
+  int64_t row_step;
+  int64_t row_begin, row_end;
+  int64_t rows_to_wrap, wrap_size;
+
+  DEPTHWISE_INLINE void Advance() {
+    row += row_step;
+    if (--rows_to_wrap == 0) row -= wrap_size;
+  }
+};
+
+// The taps as vectors of channels, with element strides between filter rows and between taps.
+template <class E>
+struct TileFilter {
+  const E* taps;
+  int64_t height, width;
+  int64_t row_step, tap_step;
+};
+
+// Calls step(Size<kFirst>, Size<kLast>, r, row) for each input row r of a tile, where the output
+// rows kFirst..kLast are those that have a tap on it: output row i reads filter row r - i * stride.
+// Only the first `rows_used` of the kRows output rows are wanted; the others cost nothing.
+template <int kRows, class Rows, class Step>
+DEPTHWISE_INLINE void ForEachInputRow(Rows rows, int64_t filter_height, int64_t stride,
+                                      int64_t rows_used, Step&& step) {
+  for (int64_t r = rows.row_begin; r < rows.row_end; ++r, rows.Advance()) {
+    if constexpr (kRows == 2) {
+      const bool first = r < filter_height, last = r >= stride && rows_used > 1;
+      if (first && last) {
+        step(Size<0>{}, Size<1>{}, r, rows.row);
+      } else if (first) {
+        step(Size<0>{}, Size<0>{}, r, rows.row);
+      } else if (last) {
+        step(Size<1>{}, Size<1>{}, r, rows.row);
+      }
+    } else {
+      static_assert(kRows == 4);
+      const int64_t last = Min(rows_used - 1, r / stride);
+      const int64_t first = r < filter_height ? 0 : (r - filter_height) / stride + 1;
+      switch (first * 4 + last) {
+        case 0:
+          step(Size<0>{}, Size<0>{}, r, rows.row);
+          break;
+        case 1:
+          step(Size<0>{}, Size<1>{}, r, rows.row);
+          break;
+        case 2:
+          step(Size<0>{}, Size<2>{}, r, rows.row);
+          break;
+        case 3:
+          step(Size<0>{}, Size<3>{}, r, rows.row);
+          break;
+        case 5:
+          step(Size<1>{}, Size<1>{}, r, rows.row);
+          break;
+        case 6:
+          step(Size<1>{}, Size<2>{}, r, rows.row);
+          break;
+        case 7:
+          step(Size<1>{}, Size<3>{}, r, rows.row);
+          break;
+        case 10:
+          step(Size<2>{}, Size<2>{}, r, rows.row);
+          break;
+        case 11:
+          step(Size<2>{}, Size<3>{}, r, rows.row);
+          break;
+        case 15:
+          step(Size<3>{}, Size<3>{}, r, rows.row);
+          break;
+        default:
+          break;  // a row between two windows (stride > filter_height)
+      }
+    }
+  }
+}
+
+// The input rows, in unit positions of `axis`, that output rows [first, first + count) need and
+// that are inside the image; relative to the first window, as TileRows has them.
+struct RowRange {
+  int64_t first_unit, begin, end;
+};
+
+DEPTHWISE_INLINE RowRange InputRowsOf(const Axis& axis, int64_t filter_height, int64_t first,
+                                      int64_t count) {
+  const int64_t first_unit = first * axis.stride;
+  const int64_t begin = Max(0, axis.unit_begin - first_unit);
+  const int64_t end = Min((count - 1) * axis.stride + filter_height, axis.unit_end - first_unit);
+  return {first_unit, begin, Max(begin, end)};
+}
+
+// One item of a plan: output rows [first, last) of one row residue, of one block of one image.
+struct Item {
+  Axis rows;
+  int64_t first, last;
+  int64_t block, b;
+};
+
+inline Item ItemOf(const Geometry& g, const ForwardPlan& plan, int64_t item) {
+  const int64_t residues = Residues(g.stride_height, g.dilation_height);
+  const int64_t chunks = CeilDiv(CeilDiv(g.out_height, residues), plan.rows_per_item);
+  const Axis rows = RowAxis(g, item / chunks % residues);
+  const int64_t first = item % chunks * plan.rows_per_item;
+  const int64_t group = item / (chunks * residues);
+  return {rows, first, Min(rows.out_count, first + plan.rows_per_item), group % plan.blocks,
+          group / plan.blocks};
+}
+
+}  // namespace depthwise::DEPTHWISE_ISA

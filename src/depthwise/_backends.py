@@ -1,0 +1,34 @@
+"""From the type of an array to the module that computes with it, importing no framework.
+
+A backend is a module with the functions of the ``Backend`` protocol. To add one, write its file
+and name the top-level module of its arrays in ``_BACKENDS``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from . import _numpy
+from ._geometry import Geometry
+
+# Top-level module of the array type -> module of this package. NumPy needs no entry.
+_BACKENDS: dict[str, str] = {}
+
+
+class Backend(Protocol):
+    """What a backend offers to ``_api``."""
+
+    def as_arrays(self, input: Any, filter: Any) -> tuple[Any, Any]:
+        """Return both as arrays of the backend, of the same supported dtype."""
+
+    def depthwise_conv2d(self, input: Any, filter: Any, geometry: Geometry) -> Any:
+        """Return the output for two arrays that as_arrays() returned."""
+
+
+def find_backend(input: Any) -> Backend:
+    """Return the backend for the type of `input`; NumPy's says what is wrong with others."""
+    module = type(input).__module__.partition(".")[0]
+    if module in _BACKENDS:
+        return cast(Backend, import_module(_BACKENDS[module], __package__))
+    return _numpy

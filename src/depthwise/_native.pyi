@@ -1,0 +1,39 @@
+from typing import Any
+
+compiler: str
+max_kept_bytes: int
+
+class Geometry:
+    def __init__(
+        self,
+        batch: int,
+        in_height: int,
+        in_width: int,
+        in_channels: int,
+        filter_height: int,
+        filter_width: int,
+        channel_multiplier: int,
+        stride_height: int,
+        stride_width: int,
+        dilation_height: int,
+        dilation_width: int,
+        pad_top: int,
+        pad_left: int,
+        out_height: int,
+        out_width: int,
+        channels_last: bool,
+    ) -> None: ...
+
+class OutputMemory:
+    def __init__(self, bytes: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def release_kept_memory() -> int: ...
+def forward(geometry: Geometry, dtype: int, input: Any, filter: Any, output: Any) -> None: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def supported_isas() -> list[str]: ...
+def get_isa() -> str: ...
+def set_isa(name: str) -> None: ...
+def tile_constants() -> dict[str, int]: ...
+def peak_gflops(seconds: float) -> float: ...

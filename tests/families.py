@@ -1,0 +1,235 @@
+"""The problems that the tests solve, by what is special about them.
+
+Sizes around the edges of the kernels' tiles come from the tile constants of every instruction set
+of the machine, not from this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cases import Case
+from depthwise import _native
+
+
+def tile_constants() -> list[dict[str, int]]:
+    """Return the tile constants of every instruction set this machine has."""
+    before = _native.get_isa()
+    constants = []
+    for isa in _native.supported_isas():
+        _native.set_isa(isa)
+        constants.append(_native.tile_constants())
+    _native.set_isa(before)
+    return constants
+
+
+def edges(size: int) -> set[int]:
+    """Return the sizes around a tile of `size` and around two of them."""
+    return {n for n in (size - 1, size, size + 1, 2 * size - 1, 2 * size, 2 * size + 1) if n > 0}
+
+
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
+CHANNELS = (1, 2, 3, 4, 5, 8, 15, 16, 17, 24, 31, 32, 33, 37)
+FILTERS = (
+    [(size, size) for size in range(1, 8)]
+    + [(1, 2), (1, 3), (1, 5), (1, 7), (1, 11), (2, 1), (3, 1), (5, 1), (7, 1), (11, 1)]
+    + [(2, 3), (3, 2), (4, 2), (3, 4), (5, 3), (3, 5), (6, 5), (5, 6), (7, 3), (3, 7)]
+    + [(8, 8), (9, 9), (11, 11)]
+)
+
+
+def channel_cases() -> Iterator[Case]:
+    lanes = {n for constants in tile_constants() for n in edges(constants["lanes"])}
+    for channels in sorted(lanes | set(CHANNELS)):
+        yield Case((5, 9), (3, 3), channels)
+        yield Case((6, 7), (5, 5), channels, padding="VALID", batch=2)
+        yield Case((7, 9), (3, 3), channels, strides=(2, 2))
+
+
+def image_size_cases() -> Iterator[Case]:
+    constants = tile_constants()
+    widths = sorted({n for c in constants for n in edges(c["tile_cols"])} | set(PRIMES))
+    heights = sorted({n for c in constants for n in edges(c["tile_rows"])} | set(PRIMES[:5]))
+    # NCHW and few channels put columns in the lanes.
+    lanes = sorted({n for c in constants for n in edges(c["lanes"])})
+    for width in widths:
+        yield Case((4, width), channels=17)
+        yield Case((3, width), (5, 5), channels=16, strides=(2, 2))
+    for width in sorted({*lanes, *widths}):
+        yield Case((3, width), channels=2)
+        yield Case((5, width), channels=1, padding="VALID")
+        yield Case((4, width), (3, 3), channels=2, strides=(2, 2))
+    for height in heights:
+        yield Case((height, 8), channels=16)
+        yield Case((height, 5), (5, 5), channels=18)
+        yield Case((height, 6), channels=3, strides=(2, 1))
+
+
+def filter_cases() -> Iterator[Case]:
+    for filter_size in FILTERS:
+        yield Case((9, 12), filter_size, channels=17)
+        yield Case((12, 13), filter_size, channels=3, padding="VALID", batch=2)
+        yield Case((8, 11), filter_size, channels=16, strides=(2, 2))
+        yield Case((2, 3), filter_size, channels=5)
+    yield Case((7, 9), (31, 31), channels=18)
+    yield Case((4, 5), (31, 31), channels=2, multiplier=2)
+    yield Case((33, 32), (31, 31), channels=2, padding="VALID")
+    yield Case((13, 14), (13, 15), channels=16)
+    yield Case((16, 15), (15, 17), channels=3, strides=(2, 2))
+
+
+def multiplier_cases() -> Iterator[Case]:
+    for multiplier in (2, 3, 8):
+        for channels in (1, 2, 3, 4, 5, 8, 15, 16, 17, 33):
+            yield Case((5, 8), (3, 3), channels, multiplier)
+        for filter_size in ((1, 1), (2, 2), (5, 5), (7, 7), (1, 9)):
+            yield Case((8, 9), filter_size, 3, multiplier, padding="VALID")
+            yield Case((8, 9), filter_size, 16, multiplier, strides=(2, 2))
+            yield Case((8, 9), filter_size, 6, multiplier, dilations=(2, 2))
+    for multiplier in (4, 5, 16, 17, 40):
+        yield Case((4, 6), (3, 3), 1, multiplier)
+        yield Case((4, 6), (3, 3), 3, multiplier, padding="VALID")
+
+
+def stride_cases() -> Iterator[Case]:
+    for strides in ((1, 2), (2, 1), (2, 2), (3, 3), (2, 3), (3, 1), (1, 4), (5, 5), (9, 2)):
+        for filter_size in ((1, 1), (2, 2), (3, 3), (5, 5), (7, 7)):
+            for channels in (3, 16):
+                yield Case((11, 13), filter_size, channels, strides=strides)
+        yield Case((11, 13), (3, 3), 17, strides=strides, padding="VALID", batch=2)
+        yield Case((10, 9), (3, 4), 2, 2, strides=strides, padding=((1, 0), (2, 3)))
+
+
+def dilation_cases() -> Iterator[Case]:
+    for dilations in ((2, 2), (1, 2), (2, 1), (3, 1), (3, 2), (4, 4), (7, 12), (20, 20)):
+        for filter_size in ((1, 1), (2, 2), (3, 3), (5, 5), (1, 3), (4, 3)):
+            for channels in (3, 16):
+                yield Case((11, 13), filter_size, channels, dilations=dilations)
+        yield Case((9, 27), (2, 3), 17, dilations=dilations, padding="SAME", batch=2)
+        yield Case((10, 9), (3, 3), 2, dilations=dilations, padding=((40, 1), (2, 43)))
+    yield Case((11, 13), (3, 3), 16, padding="VALID", dilations=(2, 3))
+    yield Case((11, 13), (3, 3), 3, padding="VALID", dilations=(5, 6))
+
+
+def padding_cases() -> Iterator[Case]:
+    for padding in (
+        ((0, 0), (0, 0)),
+        ((1, 0), (0, 0)),
+        ((0, 1), (0, 0)),
+        ((0, 0), (1, 0)),
+        ((0, 0), (0, 1)),
+        ((2, 2), (2, 2)),
+        ((3, 1), (0, 4)),
+        ((7, 0), (0, 9)),
+        ((0, 8), (19, 1)),
+        ((30, 30), (30, 30)),
+    ):
+        yield Case((5, 7), (3, 3), 17, padding=padding)
+        yield Case((5, 7), (3, 3), 3, padding=padding, strides=(2, 2))
+        yield Case((5, 7), (5, 4), 16, padding=padding, batch=2)
+        yield Case((6, 7), (2, 7), 2, 3, padding=padding, strides=(3, 2))
+        yield Case((5, 7), (1, 1), 16, padding=padding)
+
+
+def degenerate_cases() -> Iterator[Case]:
+    yield Case((1, 1), (1, 1), 1)
+    yield Case((1, 1), (3, 3), 1, 8)
+    yield Case((1, 40), (1, 1), 16, 2)
+    yield Case((40, 1), (3, 1), 16, padding="VALID")
+    yield Case((5, 6), batch=0)
+    yield Case((0, 6))
+    yield Case((5, 0))
+    yield Case((0, 0), batch=0, strides=(2, 3))
+    yield Case((0, 5), padding=((1, 2), (0, 0)))
+    yield Case((0, 0), padding=((2, 2), (2, 2)), channels=16)
+    yield Case((2, 5), padding="VALID")
+    yield Case((5, 2), padding="VALID", channels=16)
+    yield Case((2, 2), padding="VALID", batch=3)
+    yield Case((1, 5), padding="VALID", strides=(2, 2))
+    yield Case((4, 5), padding="VALID", strides=(1, 1), dilations=(2, 2))
+    yield Case((0, 1), (1, 1), padding="VALID")
+
+
+def large_cases() -> Iterator[Case]:
+    """Problems of many tiles and row blocks, which are shared among threads."""
+    yield Case((56, 57), (3, 3), 64)
+    yield Case((29, 28), (5, 5), 144)
+    yield Case((57, 31), (7, 7), 37)
+    yield Case((14, 14), (7, 7), 200, batch=2)
+    yield Case((14, 14), (3, 3), 300, strides=(2, 2), batch=3)
+    yield Case((7, 7), (3, 3), 520, batch=2)
+    yield Case((130, 141), (3, 3), 3)
+    yield Case((95, 101), (11, 11), 3)
+    yield Case((120, 131), (5, 5), 1, strides=(2, 2))
+    yield Case((99, 64), (3, 3), 7, 8, padding="VALID")
+    yield Case((40, 41), (4, 3), 48, 2, padding=((3, 1), (0, 2)))
+    yield Case((65, 60), (3, 3), 33, dilations=(6, 2))
+    yield Case((300, 9), (5, 5), 20, padding="VALID")
+    yield Case((9, 700), (5, 5), 18)
+    yield Case((3, 3000), (5, 5), 3)
+    yield Case((33, 34), (31, 31), 20)
+    yield Case((9, 140), (31, 31), 17)
+
+
+def larger_than_cache_cases() -> Iterator[Case]:
+    """Images that a test repeats until they exceed every cache; one for each kind of kernel."""
+    yield Case((56, 56), (3, 3), 64)
+    yield Case((28, 32), (5, 5), 48)
+    yield Case((30, 31), (4, 4), 33, padding="VALID")
+    yield Case((32, 48), (3, 3), 16, 2, strides=(2, 2))
+    yield Case((64, 64), (5, 5), 4)
+
+
+def huge_filter_cases() -> Iterator[Case]:
+    """Filters of which no kernel could keep a padded copy in its cache."""
+    yield Case((5, 6), (200, 190), 16)
+    yield Case((6, 5), (190, 200), 3)
+    yield Case((300, 4), (299, 3), 2, padding="VALID")
+    yield Case((2, 3000), (2, 2999), 1, 2, padding="VALID")
+
+
+def drawn_cases(count: int = 150) -> Iterator[Case]:
+    """Draw problems with a fixed seed, to meet combinations that nobody thought of."""
+    random = np.random.default_rng(20)
+
+    def pick(choices: Any) -> Any:
+        return choices[random.integers(len(choices))]
+
+    small = (1, 1, 1, 2, 2, 3)
+    for _ in range(count):
+        dilations = (pick(small), pick(small)) if random.random() < 0.3 else (1, 1)
+        strides = (pick(small), pick(small)) if dilations == (1, 1) else (1, 1)
+        pads = [int(n) for n in random.integers(0, 6, 4)]
+        case = Case(
+            size=(int(random.integers(1, 20)), int(random.integers(1, 40))),
+            filter_size=(int(random.integers(1, 8)), int(random.integers(1, 8))),
+            channels=int(random.integers(1, 40)),
+            multiplier=pick((1, 1, 1, 2, 3, 4, 7)),
+            strides=strides,
+            padding=pick(("SAME", "VALID", ((pads[0], pads[1]), (pads[2], pads[3])))),
+            dilations=dilations,
+            batch=pick((1, 1, 2, 3)),
+        )
+        if min(case.output_size) >= 0:
+            yield case
+
+
+def all_cases() -> list[Case]:
+    """Return every case once, in a fixed order."""
+    families = (
+        channel_cases,
+        image_size_cases,
+        filter_cases,
+        multiplier_cases,
+        stride_cases,
+        dilation_cases,
+        padding_cases,
+        degenerate_cases,
+        large_cases,
+        huge_filter_cases,
+        drawn_cases,
+    )
+    return list(dict.fromkeys(case for family in families for case in family()))

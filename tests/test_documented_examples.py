@@ -1,0 +1,119 @@
+"""The two examples of TensorFlow's page, the doctests of the public functions, the signature."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+import depthwise
+from comparator import DTYPES, assert_same_bits
+from depthwise import _api
+
+IMAGE = np.array([[1, 2], [3, 4], [5, 6]], np.float32).reshape(1, 3, 2, 1)
+FILTER = np.array([[1, 2], [3, 4]], np.float32).reshape(2, 1, 1, 2)
+VALID = [[[[10, 14], [14, 20]], [[18, 26], [22, 32]]]]
+PADDED = [
+    [[[0, 0], [3, 4], [6, 8]], [[0, 0], [10, 14], [14, 20]], [[0, 0], [18, 26], [22, 32]]],
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("padding", "want"),
+    [("VALID", VALID), ([[0, 0], [1, 0], [1, 0], [0, 0]], PADDED)],
+    ids=["VALID", "explicit"],
+)
+def test_examples_of_the_source(padding: Any, want: Any, dtype: np.dtype[Any], isa: str) -> None:
+    got = depthwise.depthwise_conv2d(
+        IMAGE.astype(dtype), FILTER.astype(dtype), strides=[1, 1, 1, 1], padding=padding
+    )
+    assert_same_bits(got, np.array(want, dtype))
+
+
+@pytest.mark.parametrize("module", [depthwise, _api], ids=lambda module: module.__name__)
+def test_doctests(module: Any) -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_public_function_has_both_examples_as_doctests() -> None:
+    finder = doctest.DocTestFinder(recurse=False)
+    examples = [
+        example
+        for test in finder.find(depthwise.depthwise_conv2d, "depthwise_conv2d")
+        for example in test.examples
+    ]
+    shown = "".join(example.want for example in examples)
+    assert "VALID" in "".join(example.source for example in examples)
+    for number in ("10", "14", "20", "18", "26", "22", "32"):
+        assert number in shown
+    runner = doctest.DocTestRunner()
+    for test in finder.find(depthwise.depthwise_conv2d, "depthwise_conv2d"):
+        assert runner.run(test).failed == 0
+
+
+def test_signature_is_the_source_s() -> None:
+    parameters = inspect.signature(depthwise.depthwise_conv2d).parameters
+    names = ["input", "filter", "strides", "padding", "data_format", "dilations", "name"]
+    assert list(parameters) == names
+    assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters.values())
+    assert [parameters[name].default for name in names[4:]] == [None, None, None]
+
+
+def test_public_names() -> None:
+    names = {
+        "depthwise_conv2d",
+        "set_num_threads",
+        "get_num_threads",
+        "show_config",
+        "__version__",
+    }
+    assert names <= set(depthwise.__all__)
+    assert isinstance(depthwise.__version__, str)
+    for name in names - {"__version__"}:
+        assert getattr(depthwise, name).__doc__
+
+
+def test_show_config(capsys: pytest.CaptureFixture[str], isa: str) -> None:
+    depthwise.show_config()
+    printed = capsys.readouterr().out
+    assert isa in printed
+    assert depthwise.__version__ in printed
+    config = _api.config()
+    assert config["isa"] == isa
+    assert config["num_threads"] == depthwise.get_num_threads()
+    assert isa in config["supported_isas"]
+
+
+def test_nested_lists_are_float32() -> None:
+    got = depthwise.depthwise_conv2d(IMAGE.tolist(), FILTER.tolist(), [1, 1, 1, 1], "VALID")
+    assert_same_bits(got, np.array(VALID, np.float32))
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["integers", "floats"])
+def test_lists_and_arrays_may_be_mixed(whole: bool) -> None:
+    """A list is float32, whatever its numbers; the array beside it must be float32 too."""
+    image = IMAGE.astype(int).tolist() if whole else IMAGE.tolist()
+    filter = FILTER.astype(int).tolist() if whole else FILTER.tolist()
+    want = np.array(VALID, np.float32)
+    assert_same_bits(depthwise.depthwise_conv2d(image, FILTER, [1, 1, 1, 1], "VALID"), want)
+    assert_same_bits(depthwise.depthwise_conv2d(IMAGE, filter, [1, 1, 1, 1], "VALID"), want)
+
+
+def test_positional_and_keyword_arguments() -> None:
+    want = np.array(VALID, np.float32)
+    got = depthwise.depthwise_conv2d(IMAGE, FILTER, [1] * 4, "VALID", "NHWC", [1, 1], "blur")
+    assert_same_bits(got, want)
+    got = depthwise.depthwise_conv2d(
+        input=IMAGE,
+        filter=FILTER,
+        strides=np.ones(4, np.int32),
+        padding=np.zeros((4, 2), np.uint8),
+        data_format=None,
+        dilations=(np.int64(1), 1),
+        name=None,
+    )
+    assert_same_bits(got, want)

@@ -1,0 +1,133 @@
+"""Memory beyond input and output: at most 2 MB a thread, whatever the size of the problem.
+
+The peak is the kernel's own count of resident memory, in a fresh process that does nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from subprocesses import output_of
+
+# The kernel counts resident pages in batches, one for each CPU.
+COUNTING_ERROR = 512 * 1024
+
+SCRIPT = """
+import ctypes, re, sys
+# Huge pages would round the memory of each array up to 2 MB.
+PR_SET_THP_DISABLE = 41
+ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+import numpy as np
+import depthwise
+
+def resident(field):
+    with open("/proc/self/status") as status:
+        return 1024 * int(re.search(field + r":\\s+(\\d+)", status.read())[1])
+
+depthwise.set_num_threads({threads})
+# The threads and their stacks are there before the measurement. The output is kept, so that its
+# memory cannot be what the next call uses.
+ones = np.ones((1, 64, 64, 64), np.float32)
+kept = depthwise.depthwise_conv2d(ones, np.ones((3, 3, 64, 1), np.float32), [1] * 4, "SAME")
+input = {input}
+filter = np.ones({filter_shape}, input.dtype)
+with open("/proc/self/clear_refs", "w") as clear:
+    clear.write("5")  # resets the peak to what is resident now
+before = resident("VmRSS")
+output = depthwise.depthwise_conv2d(
+    input, filter, {strides}, "SAME", "{data_format}", {dilations}
+)
+print(resident("VmHWM") - before - output.nbytes)
+"""
+
+PROBLEMS: dict[str, dict[str, object]] = {
+    "3x3": {"input": "np.ones((4, 112, 112, 64), np.float32)"},
+    "31x31": {
+        "input": "np.ones((1, 120, 120, 128), np.float32)",
+        "filter_shape": (31, 31, 128, 1),
+    },
+    "11x11 photograph": {
+        "input": "np.ones((1, 1080, 1920, 3), np.float32)",
+        "filter_shape": (11, 11, 3, 1),
+    },
+    "strided": {"input": "np.ones((4, 113, 225, 64), np.float32)[:, 1:, 1::2]"},
+    "reversed": {"input": "np.ones((4, 112, 112, 64), np.float32)[:, ::-1, ::-1, ::-1]"},
+    "wide": {
+        "input": "np.ones((1, 30, 60000, 3), np.float32)",
+        "filter_shape": (7, 7, 3, 1),
+    },
+    "huge filter": {
+        "input": "np.ones((1, 40, 30000, 1), np.float32)",
+        "filter_shape": (3, 2001, 1, 1),
+    },
+    "NCHW": {
+        "input": "np.ones((4, 64, 112, 112), np.float32)",
+        "data_format": "NCHW",
+    },
+    "NCHW 7x7": {
+        "input": "np.ones((2, 64, 200, 200), np.float32)",
+        "data_format": "NCHW",
+        "filter_shape": (7, 7, 64, 1),
+    },
+    "multiplier": {
+        "input": "np.ones((1, 224, 224, 16), np.float32)",
+        "filter_shape": (5, 5, 16, 8),
+    },
+    "stride": {
+        "input": "np.ones((4, 225, 225, 64), np.float32)",
+        "strides": [1, 2, 2, 1],
+    },
+    "dilation": {"input": "np.ones((4, 112, 112, 64), np.float32)", "dilations": [9, 9]},
+    "float16": {"input": "np.ones((8, 112, 112, 64), np.float16)"},
+    "float64 5x5": {
+        "input": "np.ones((4, 112, 112, 64))",
+        "filter_shape": (5, 5, 64, 1),
+    },
+}
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak of a moment"
+)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
+def test_extra_memory(problem: dict[str, object], threads: int) -> None:
+    defaults = {
+        "filter_shape": (3, 3, 64, 1),
+        "strides": [1, 1, 1, 1],
+        "data_format": "NHWC",
+        "dilations": None,
+    }
+    extra = int(output_of(SCRIPT.format(**{**defaults, **problem}, threads=threads)))
+    assert extra <= 2 * 1024 * 1024 * threads + COUNTING_ERROR
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak of a moment"
+)
+def test_nothing_leaks() -> None:
+    """A thousand calls of changing shapes leave no more memory in use than a hundred did."""
+    grown = output_of(
+        """
+        import re, numpy as np, depthwise
+        def resident():
+            with open("/proc/self/status") as status:
+                return 1024 * int(re.search(r"VmRSS:\\s+(\\d+)", status.read())[1])
+        def work(count):
+            for i in range(count):
+                ones = np.ones((1, 20 + i % 10, 30, 16), np.float32)
+                filter = np.ones((3 + i % 3, 3, 16, 1), np.float32)
+                depthwise.depthwise_conv2d(ones, filter, [1] * 4, "SAME")
+                try:
+                    depthwise.depthwise_conv2d(ones, filter, [1, 0, 1, 1], "SAME")
+                except ValueError:
+                    pass
+        work(1000)
+        before = resident()
+        work(10000)
+        print(resident() - before)
+        """
+    )
+    assert int(grown) < 2 * 1024 * 1024
