@@ -8,6 +8,11 @@
 #include <stdexcept>
 #include <string>
 
+#if defined(__GLIBCXX__)
+#include <cxxabi.h>
+#include <unistd.h>
+#endif
+
 #include "dispatch.h"
 #include "output_memory.h"
 #include "parallel.h"
@@ -21,6 +26,31 @@ namespace {
 using InputArray = nb::ndarray<nb::ro, nb::ndim<4>, nb::device::cpu>;
 using OutputArray = nb::ndarray<nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using FilterArray = nb::ndarray<nb::ro, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+
+// Releases the GIL for its scope. nanobind's guard does not survive a daemon thread that is in a
+// call when the interpreter exits: up to Python 3.13 taking the GIL then unwinds the thread,
+// through a destructor that lets nothing pass, and the process aborts. Here such a thread stops for
+// good.
+class ReleasedGil {
+ public:
+  ReleasedGil() : state_(PyEval_SaveThread()) {}
+  ~ReleasedGil() {
+#if defined(__GLIBCXX__)
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (abi::__forced_unwind&) {
+      for (;;) pause();
+    }
+#else
+    PyEval_RestoreThread(state_);
+#endif
+  }
+  ReleasedGil(const ReleasedGil&) = delete;
+  ReleasedGil& operator=(const ReleasedGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
 
 constexpr size_t kElementSize[kNumDTypes] = {4, 8, 2, 2};
 
@@ -67,7 +97,7 @@ void ForwardBinding(const Geometry& g, int dtype, const InputArray& input,
                                filter.data(),
                                output.data(),
                                StridesOf(nb::ndarray<nb::ro>(output), g.channels_last)};
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   Forward(static_cast<DType>(dtype), problem);
 }
 
@@ -130,7 +160,7 @@ NB_MODULE(_native, m) {
   m.def("get_isa", &CurrentIsa);
   m.def("set_isa", &SetIsa, "name"_a, "For tests: runs everything on a lesser instruction set.");
   m.def("tile_constants", &TileConstants, "Sizes at whose multiples the kernels change their way.");
-  m.def("peak_gflops", &MeasurePeakGflops, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
+  m.def("peak_gflops", &MeasurePeakGflops, "seconds"_a, nb::call_guard<ReleasedGil>(),
         "Peak float32 multiply-add rate of one core in GFLOP/s.");
   m.attr("compiler") = DEPTHWISE_COMPILER;
   // Chosen at import, so that a bad DEPTHWISE_ISA is an error there and not in the first call.

@@ -173,7 +173,7 @@ DEPTHWISE_INLINE void StorePlanes(const typename S::Accumulator* from, int64_t c
   }
 }
 
-template <class S, int kWidth, int kStride>
+template <class S>
 inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, const Item& item,
                       void* scratch) {
   using E = typename S::Element;
@@ -196,6 +196,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       static_cast<const E*>(problem.input) + item.b * in.batch + block.FirstInput() * in.channel;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch + first_channel * out.channel;
 
+  const ChannelRowsFunction<Plain<S>> compute = FindChannelRows<Plain<S>>(g);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
     const BlockPacker<S> packer{
@@ -219,8 +220,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       const int64_t rows_used = Min(kChannelRows, item.last - t);
       const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) { packer.Pack(ring, unit, end, rows); });
-      ChannelRows<Plain<S>, kWidth, kStride>(g, arrays, ring.Rows(range), rows_used, first,
-                                             first + columns, buffer);
+      compute(g, arrays, ring.Rows(range), rows_used, first, first + columns, buffer);
       E* to = output + (rows.out_first + t * rows.out_step) * out.row + first * out.column;
       // Planes whose two rows follow each other are stored as one sequence.
       const bool joined = !g.channels_last && rows.out_step == 1 && columns == g.out_width;
@@ -241,12 +241,9 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
 template <class S>
 inline void RunBlock(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                      int64_t end, void* scratch) {
-  WithTileSizes(problem.geometry, [&](auto width, auto stride) {
-    for (int64_t item = begin; item < end; ++item) {
-      BlockItem<S, decltype(width)::value, decltype(stride)::value>(
-          problem, plan, ItemOf(problem.geometry, plan, item), scratch);
-    }
-  });
+  for (int64_t item = begin; item < end; ++item) {
+    BlockItem<S>(problem, plan, ItemOf(problem.geometry, plan, item), scratch);
+  }
 }
 
 // Plans the block kernel; false if it does not suit: too few channels, or no strip of columns fits

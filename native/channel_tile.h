@@ -34,6 +34,7 @@ struct ChannelTile {
   TileRows<E> rows;
   int64_t unit_step, unit_stride;  // elements between units, units between output columns
   int64_t unit_begin, unit_end;
+  int64_t tap_begin, tap_end;  // taps of a row that meet the image in some column
   int64_t out_column_step;
   int64_t rows_used, columns_used;
 
@@ -102,7 +103,9 @@ struct ChannelTile {
                                const E* taps) const {
     const TileFilter<E>& filter = arrays.filter;
     const int64_t tap_row_step = arrays.row_stride * filter.row_step;
-    for (int64_t dj = 0; dj < filter.width; ++dj, row += unit_step, taps += filter.tap_step) {
+    row += tap_begin * unit_step;
+    taps += tap_begin * filter.tap_step;
+    for (int64_t dj = tap_begin; dj < tap_end; ++dj, row += unit_step, taps += filter.tap_step) {
       V tap[kChannelRows];
 #pragma GCC unroll 2
       for (int i = kFirst; i <= kLast; ++i) tap[i] = S::Load(taps + (kLast - i) * tap_row_step);
@@ -142,13 +145,23 @@ inline void ChannelRows(const Geometry& g, const ChannelArrays<S>& arrays,
     while (t < end) {
       const int64_t columns = Min(kChannelColumns, end - t);
       const int64_t units = (columns - 1) * axis.stride + g.filter_width;
-      const int64_t unit_begin = arrays.has_padding ? 0 : Max(0, axis.unit_begin - t * axis.stride);
-      const int64_t unit_end =
-          arrays.has_padding ? units : Min(units, axis.unit_end - t * axis.stride);
+      const int64_t image_begin = Max(0, axis.unit_begin - t * axis.stride);
+      const int64_t image_end = Min(units, axis.unit_end - t * axis.stride);
+      const int64_t unit_begin = arrays.has_padding ? 0 : image_begin;
+      const int64_t unit_end = arrays.has_padding ? units : image_end;
       const auto run = [&](auto clip) {
         const ChannelTile<S, kWidth, kStride, decltype(clip)::value != 0> tile{
-            arrays,   tile_rows,       unit_step, axis.stride, unit_begin,
-            unit_end, out_column_step, rows_used, columns};
+            arrays,
+            tile_rows,
+            unit_step,
+            axis.stride,
+            unit_begin,
+            unit_end,
+            Max(0, image_begin - (columns - 1) * axis.stride),
+            Min(g.filter_width, image_end),
+            out_column_step,
+            rows_used,
+            columns};
         int64_t channel = 0;
         for (; channel + kVectorLanes <= arrays.channels; channel += kVectorLanes) {
           tile.Run(channel, to);
@@ -175,23 +188,20 @@ inline bool HasUnrolledTile(const Geometry& g) {
                      : stride == 2 && (width == 3 || width == 5);
 }
 
-// Calls body(Size<kWidth>, Size<kStride>) with what fits the problem.
-template <class Body>
-DEPTHWISE_INLINE void WithTileSizes(const Geometry& g, Body&& body) {
-  if (!HasUnrolledTile(g)) {
-    body(Size<0>{}, Size<0>{});
-  } else if (ColumnAxis(g, 0).stride == 1) {
-    if (g.filter_width == 3) {
-      body(Size<3>{}, Size<1>{});
-    } else if (g.filter_width == 5) {
-      body(Size<5>{}, Size<1>{});
-    } else {
-      body(Size<7>{}, Size<1>{});
-    }
-  } else if (g.filter_width == 3) {
-    body(Size<3>{}, Size<2>{});
-  } else {
-    body(Size<5>{}, Size<2>{});
+template <class S>
+using ChannelRowsFunction = decltype(&ChannelRows<S, 0, 0>);
+
+template <class S>
+inline ChannelRowsFunction<S> FindChannelRows(const Geometry& g) {
+  if (!HasUnrolledTile(g)) return ChannelRows<S, 0, 0>;
+  const bool strided = ColumnAxis(g, 0).stride == 2;
+  switch (g.filter_width) {
+    case 3:
+      return strided ? ChannelRows<S, 3, 2> : ChannelRows<S, 3, 1>;
+    case 5:
+      return strided ? ChannelRows<S, 5, 2> : ChannelRows<S, 5, 1>;
+    default:
+      return ChannelRows<S, 7, 1>;
   }
 }
 

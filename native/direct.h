@@ -17,7 +17,7 @@ inline bool CanBeDirect(const ForwardProblem& problem) {
          g.in_channels >= kLanes<typename S::Accumulator>;
 }
 
-template <class S, int kWidth, int kStride>
+template <class S>
 inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, const Item& item) {
   using E = typename S::Element;
   const Geometry& g = problem.geometry;
@@ -35,26 +35,23 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
                                 false};
   const E* image = static_cast<const E*>(problem.input) + item.b * in.batch;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch;
+  const ChannelRowsFunction<S> compute = FindChannelRows<S>(g);
   for (int64_t t = item.first; t < item.last; t += kChannelRows) {
     const int64_t rows_used = Min(kChannelRows, item.last - t);
     const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
     const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row -
                    g.pad_left * in.column;
-    ChannelRows<S, kWidth, kStride>(
-        g, arrays, {row, rows.in_step * in.row, range.begin, range.end, 0, 0}, rows_used, 0,
-        g.out_width, output + (rows.out_first + t * rows.out_step) * out.row);
+    compute(g, arrays, {row, rows.in_step * in.row, range.begin, range.end, 0, 0}, rows_used, 0,
+            g.out_width, output + (rows.out_first + t * rows.out_step) * out.row);
   }
 }
 
 template <class S>
 inline void RunDirect(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                       int64_t end) {
-  WithTileSizes(problem.geometry, [&](auto width, auto stride) {
-    for (int64_t item = begin; item < end; ++item) {
-      DirectItem<S, decltype(width)::value, decltype(stride)::value>(
-          problem, plan, ItemOf(problem.geometry, plan, item));
-    }
-  });
+  for (int64_t item = begin; item < end; ++item) {
+    DirectItem<S>(problem, plan, ItemOf(problem.geometry, plan, item));
+  }
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA

@@ -69,9 +69,14 @@ const InstructionSet& CurrentInstructionSet() {
   if (supported.empty()) {
     throw std::runtime_error("this CPU lacks x86-64-v2 (SSE4.2), the least that depthwise needs");
   }
-  const InstructionSet& isa = FindIsa(forced && *forced ? forced : supported.front());
-  current_isa.store(&isa, std::memory_order_relaxed);
-  return isa;
+  const InstructionSet* isa = nullptr;
+  try {
+    isa = &FindIsa(forced && *forced ? forced : supported.front());
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(std::string("environment variable DEPTHWISE_ISA: ") + error.what());
+  }
+  current_isa.store(isa, std::memory_order_relaxed);
+  return *isa;
 }
 
 constexpr std::align_val_t kAlignment{64};

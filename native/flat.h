@@ -16,86 +16,156 @@ namespace depthwise::DEPTHWISE_ISA {
 // Four rows share each unaligned load of the input.
 inline constexpr int kFlatRows = 4;
 inline constexpr int kFlatVectors = kManyRegisters ? 3 : 2;
+inline constexpr int kMaxFlatWidth = 5;
 
-// A tile of four output rows x kVectors vectors, `vector_step` elements apart.
-template <class S, int kVectors>
+// The widths below this are unrolled.
+inline constexpr int kMaxUnrolledFlatWidth = 5;
+
+// What one strip needs to know of its arrays; steps in elements.
+template <class S>
+struct FlatArrays {
+  TileFilter<typename S::Accumulator> filter;
+  int64_t row_stride;    // between output rows, in units of the dilation
+  int64_t pattern_step;  // between vectors whose lanes hold the same channels
+  // Tap dj reads (dj / group) * group_step + (dj % group) * member_step elements further on: with
+  // a stride, `group` taps lie in different phases and the next ones a column further.
+  int64_t group, group_step, member_step;
+  int64_t out_row_step;
+  bool stream;  // store past the caches
+};
+
+// A tile of four output rows x kVectors vectors, a pattern apart, so that they share their taps.
+// kWidth is the filter width, or 0 for any.
+template <class S, int kVectors, int kWidth>
 struct FlatTile {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   using V = typename S::Vector;
 
+  const FlatArrays<S>& arrays;
   TileRows<A> rows;
-  TileFilter<A> filter;
-  int64_t row_stride;
-  int64_t vector_step;
-  // Tap dj reads (dj / group) * group_step + (dj % group) * member_step elements further on: with
-  // a stride, `group` taps lie in different phases and the next ones a column further.
-  int64_t group, group_step, member_step;
-  int64_t out_row_step;
+  const A* taps;
+  const int64_t* tap_offsets;  // of the kWidth taps of a row
   int64_t rows_used;
-  bool stream;
 
-  // Vector j has room - j * vector_step elements to store, at most a full vector.
+  // Vector j has room - j * pattern_step elements to store, at most a full vector.
   DEPTHWISE_INLINE void Run(E* out, int64_t room) const {
     V sums[kFlatRows][kVectors] = {};
     const auto step = [&](auto first, auto last, int64_t r, const A* row) {
       constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
-      AddRow<kFirst, kLast>(sums, row, filter.taps + (r - kLast * row_stride) * filter.row_step);
+      AddRow<kFirst, kLast>(sums, row,
+                            taps + (r - kLast * arrays.row_stride) * arrays.filter.row_step);
     };
-    ForEachInputRow<kFlatRows>(rows, filter.height, row_stride, rows_used, step);
+    ForEachInputRow<kFlatRows>(rows, arrays.filter.height, arrays.row_stride, rows_used, step);
 #pragma GCC unroll 4
     for (int i = 0; i < kFlatRows; ++i) {
       if (i >= rows_used) break;
-      E* to = out + i * out_row_step;
+      E* to = out;
+      int64_t count = room;
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j, to = Step(to, vector_step)) {
-        const int64_t count = room - j * vector_step;
+      for (int j = 0; j < kVectors; ++j, to = Step(to, arrays.pattern_step)) {
         // A tap on zero padding turns an underflow to -0 into +0; adding +0 does so everywhere.
         if (count >= kLanes<A>) {
-          StoreVector<S>(to, sums[i][j] + 0, stream);
+          StoreVector<S>(to, sums[i][j] + 0, arrays.stream);
         } else if (count > 0) {
           S::StorePartial(to, sums[i][j] + 0, count);
+        }
+        count -= arrays.pattern_step;
+      }
+      out += arrays.out_row_step;
+    }
+  }
+
+  template <int kFirst, int kLast>
+  DEPTHWISE_INLINE void AddRow(V (&sums)[kFlatRows][kVectors], const A* row,
+                               const A* tap_row) const {
+    if constexpr (kWidth != 0) {
+#pragma GCC unroll 8
+      for (int dj = 0; dj < kWidth; ++dj, tap_row = Step(tap_row, arrays.filter.tap_step)) {
+        AddTap<kFirst, kLast>(sums, row + tap_offsets[dj], tap_row);
+      }
+    } else {
+      const int64_t width = arrays.filter.width;
+      for (int64_t dj = 0; dj < width; dj += arrays.group, row += arrays.group_step) {
+        const A* member = row;
+        for (int64_t left = Min(arrays.group, width - dj); left > 0; --left) {
+          AddTap<kFirst, kLast>(sums, member, tap_row);
+          tap_row += arrays.filter.tap_step;
+          member += arrays.member_step;
         }
       }
     }
   }
 
   template <int kFirst, int kLast>
-  DEPTHWISE_INLINE void AddRow(V (&sums)[kFlatRows][kVectors], const A* row, const A* taps) const {
-    const int64_t tap_row_step = row_stride * filter.row_step;
-    for (int64_t dj = 0; dj < filter.width; dj += group, row += group_step) {
-      const A* member_row = row;
-      const int64_t members = Min(group, filter.width - dj);
-      for (int64_t member = 0; member < members; ++member) {
-        V tap[kFlatRows];
-        const A* tap_row = taps;
+  DEPTHWISE_INLINE void AddTap(V (&sums)[kFlatRows][kVectors], const A* row,
+                               const A* tap_row) const {
+    V tap[kFlatRows];
 #pragma GCC unroll 4
-        for (int i = kLast; i >= kFirst; --i, tap_row = Step(tap_row, tap_row_step)) {
-          tap[i] = LoadUnaligned<V>(tap_row);
-        }
-        const A* from = member_row;
+    for (int i = kLast; i >= kFirst; --i) {
+      tap[i] = LoadUnaligned<V>(tap_row);
+      tap_row = Step(tap_row, arrays.row_stride * arrays.filter.row_step);
+    }
 #pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j, from = Step(from, vector_step)) {
-          V x = LoadUnaligned<V>(from);
-          Pin(x);
+    for (int j = 0; j < kVectors; ++j, row = Step(row, arrays.pattern_step)) {
+      V x = LoadUnaligned<V>(row);
+      Pin(x);
 #pragma GCC unroll 4
-          for (int i = kFirst; i <= kLast; ++i) sums[i][j] += x * tap[i];
-        }
-        taps += filter.tap_step;
-        member_row += member_step;
-      }
+      for (int i = kFirst; i <= kLast; ++i) sums[i][j] += x * tap[i];
     }
   }
 };
 
+// Computes `room` elements of up to four output rows. `rows` points at the first tap of the first
+// of them, `out` at the first of them.
+template <class S, int kWidth>
+inline void FlatRows(const FlatArrays<S>& arrays, const TileRows<typename S::Accumulator>& rows,
+                     int64_t rows_used, int64_t room, typename S::Element* out) {
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  int64_t tap_offsets[kMaxUnrolledFlatWidth];
+  for (int dj = 0; dj < kWidth; ++dj) {
+    tap_offsets[dj] =
+        dj / arrays.group * arrays.group_step + dj % arrays.group * arrays.member_step;
+  }
+  int64_t offset = 0;
+  const auto run = [&](auto vectors) {
+    constexpr int kVectors = decltype(vectors)::value;
+    // All phases of a tile's columns in turn: the input is in the first-level cache then.
+    for (int64_t phase = 0; phase < arrays.pattern_step; phase += kCount) {
+      TileRows<typename S::Accumulator> tile_rows = rows;
+      tile_rows.row += offset + phase;
+      const FlatTile<S, kVectors, kWidth> tile{arrays, tile_rows, arrays.filter.taps + phase,
+                                               tap_offsets, rows_used};
+      tile.Run(out + offset + phase, room - offset - phase);
+    }
+    offset += kVectors * arrays.pattern_step;
+  };
+  while (offset + (kFlatVectors - 1) * arrays.pattern_step < room) run(Size<kFlatVectors>{});
+  while (offset < room) run(Size<1>{});
+}
+
+template <class S>
+using FlatRowsFunction = decltype(&FlatRows<S, 0>);
+
+template <class S>
+inline FlatRowsFunction<S> FindFlatRows(int64_t filter_width) {
+  switch (filter_width) {
+    case 3:
+      return FlatRows<S, 3>;
+    case 5:
+      return FlatRows<S, 5>;
+    default:
+      return FlatRows<S, 0>;
+  }
+}
+
 // Which elements of an input row a packed row takes. Packed column t of stride phase p is input
-// column first_column + t * stride + p; it holds `period` elements, and element c of it is input
-// channel (first_channel + c) / multiplier. Columns outside [0, in_width) are zero.
+// column first_column + t * stride + p: its `channels` channels, each `copies` times, together
+// `period` elements. Columns outside [0, in_width) are zero.
 struct FlatLayout {
   int64_t first_column, in_width;
   int64_t stride, phases, columns;  // phases, and columns a phase, that are packed
-  int64_t period;
-  int64_t first_channel, multiplier;
+  int64_t channels, copies, period;
   int64_t column_stride, channel_stride;  // of the input, in elements
   int64_t phase_stride;                   // of the packed row, in elements
 };
@@ -122,27 +192,29 @@ DEPTHWISE_INLINE void CopyEverySecond(typename S::Accumulator* to, const typenam
   for (; i < count; ++i) to[i] = S::LoadOne(from + 2 * i);
 }
 
-// Packs `count` columns, `step` elements apart, that are all inside the image.
+// Packs `count` columns, `step` elements apart, that are all inside the image; writes up to a full
+// vector beyond.
 template <class S>
 DEPTHWISE_INLINE void PackFlatColumns(typename S::Accumulator* to, const typename S::Element* from,
                                       int64_t count, int64_t step, const FlatLayout& layout) {
-  const int64_t m = layout.multiplier;
-  from += layout.first_channel / m * layout.channel_stride;
-  const bool plain = layout.period == 1 || (m == 1 && layout.channel_stride == 1);
-  if (plain && step == layout.period) {
-    CopyContiguous<S>(to, from, count * layout.period);
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  const bool dense = layout.channels == 1 || layout.channel_stride == 1;
+  if (dense && layout.copies == 1 && step == layout.channels) {
+    CopyContiguous<S>(to, from, count * layout.channels);
   } else if (layout.period == 1 && step == 2) {
     CopyEverySecond<S>(to, from, count);
   } else {
-    for (int64_t t = 0; t < count; ++t, from += step, to += layout.period) {
+    for (int64_t t = 0; t < count; ++t, from += step) {
       const typename S::Element* channel = from;
-      int64_t q = layout.first_channel % m;
-      for (int64_t c = 0; c < layout.period; ++c) {
-        to[c] = S::LoadOne(channel);
-        if (++q == m) {
-          q = 0;
-          channel += layout.channel_stride;
+      for (int64_t k = 0; k < layout.channels; ++k, channel += layout.channel_stride) {
+        if (layout.copies == 1) {
+          *to++ = S::LoadOne(channel);
+          continue;
         }
+        // Whole vectors of copies, whose surplus the next channel overwrites.
+        const typename S::Vector value = typename S::Vector{} + S::LoadOne(channel);
+        for (int64_t q = 0; q < layout.copies; q += kCount) StoreUnaligned(to + q, value);
+        to += layout.copies;
       }
     }
   }
@@ -180,23 +252,33 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
   A* const filter = ring.memory + ring.count * ring.row_stride;
   const int64_t first_channel = item.block * plan.period;
   PackFilter<S>(problem, first_channel, plan.period, plan.period, plan.phases, filter);
-  const E* image = static_cast<const E*>(problem.input) + item.b * in.batch;
+  const E* image = static_cast<const E*>(problem.input) + item.b * in.batch +
+                   first_channel / g.channel_multiplier * in.channel;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch + first_channel * out.channel;
 
   const bool strided = g.stride_width > 1;
-  const int64_t vector_step = plan.phases * kCount;
+  const int64_t pattern_step = plan.phases * kCount;
+  const FlatArrays<S> arrays{
+      {filter, g.filter_height, g.filter_width, g.filter_width * pattern_step, pattern_step},
+      rows.stride,
+      pattern_step,
+      strided ? g.stride_width : g.filter_width,
+      plan.period,
+      strided ? plan.ring_phase_stride : g.dilation_width * plan.period,
+      rows.out_step * out.row,
+      plan.stream};
+  const FlatRowsFunction<S> compute = FindFlatRows<S>(g.filter_width);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
-    const int64_t room = columns * plan.period;
     const FlatLayout layout{first * g.stride_width - g.pad_left,
                             g.in_width,
                             g.stride_width,
                             Min(g.stride_width, g.filter_width),
                             columns + (strided ? (g.filter_width - 1) / g.stride_width
                                                : (g.filter_width - 1) * g.dilation_width),
+                            g.channels_last ? g.in_channels : 1,
+                            g.channels_last ? g.channel_multiplier : 1,
                             plan.period,
-                            first_channel,
-                            g.channel_multiplier,
                             in.column,
                             in.channel,
                             plan.ring_phase_stride};
@@ -209,34 +291,8 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
           PackFlatRow<S>(ring.Row(unit), image + rows.InputCoordinate(unit) * in.row, layout);
         }
       });
-      const TileRows<A> ring_rows = ring.Rows(range);
-      E* to = output + (rows.out_first + t * rows.out_step) * out.row + first * out.column;
-      // Vectors of one tile share their taps, so they lie a whole pattern of channels apart.
-      const auto run = [&](auto vectors, int64_t offset) {
-        TileRows<A> tile_rows = ring_rows;
-        tile_rows.row += offset;
-        const FlatTile<S, decltype(vectors)::value> tile{
-            tile_rows,
-            {filter + offset % vector_step, g.filter_height, g.filter_width,
-             g.filter_width * vector_step, vector_step},
-            rows.stride,
-            vector_step,
-            strided ? g.stride_width : g.filter_width,
-            plan.period,
-            strided ? plan.ring_phase_stride : g.dilation_width * plan.period,
-            rows.out_step * out.row,
-            rows_used,
-            plan.stream};
-        tile.Run(to + offset, room - offset);
-      };
-      int64_t offset = 0;
-      for (; offset + (kFlatVectors - 1) * vector_step < room;
-           offset += kFlatVectors * vector_step) {
-        for (int64_t phase = 0; phase < vector_step; phase += kCount) {
-          run(Size<kFlatVectors>{}, offset + phase);
-        }
-      }
-      for (; offset < room; offset += kCount) run(Size<1>{}, offset);
+      compute(arrays, ring.Rows(range), rows_used, columns * plan.period,
+              output + (rows.out_first + t * rows.out_step) * out.row + first * out.column);
     }
   }
 }

@@ -1,10 +1,9 @@
-// One pool of workers for the process. A caller that finds it free opens a number of seats; workers
-// that are awake take them, and all of them and the caller draw ranges from a counter. When the
-// ranges are gone the caller closes the seats and waits only for workers that had taken one: on a
-// busy machine a worker can take milliseconds to get a core; the caller has done the work by then.
+// One pool of workers for the process. A caller that finds it free opens seats, workers take them,
+// and all of them and the caller draw ranges from a counter. When the ranges are gone the caller
+// closes the seats and waits only for workers that have one: on a busy machine a worker can be
+// milliseconds late, and by then the caller has done the work alone.
 //
-// Times in this file: AMD EPYC (Zen 4), virtual machine with 2 cores, real-time priority, g++ 12,
-// 2026-11.
+// Times in this file: AMD EPYC (Zen 4), 2 cores of a virtual machine, real-time priority, 2026-11.
 #include "parallel.h"
 
 #include <algorithm>
@@ -26,9 +25,9 @@ namespace depthwise {
 namespace {
 
 // How long a thread polls before it sleeps. A worker that polls begins 0.3 us after the call; one
-// that sleeps begins 12 to 25 us after it, and waking it costs the caller 7 us. 20 us of polling
-// would miss calls that follow each other by way of some Python code; with 100 us nothing else got
-// faster.
+// that sleeps begins 12 to 25 us after it, and waking it costs the caller 7 us. So a loop of calls
+// with less than this between them is free of both; 20 us is too short for some lines of Python,
+// and 100 us gained only calls that far apart.
 constexpr std::chrono::microseconds kPollTime{50};
 
 struct Job {
@@ -40,11 +39,10 @@ struct Job {
 
 constexpr uint32_t kSeat = 1 << 16;
 
-// What different threads write at the same time is on different cache lines.
-//
-// Atomics are sequentially consistent unless they say otherwise, because one proof needs it: a
-// worker counts itself as sleeper and then looks for a seat, a caller opens seats and then counts
-// the sleepers, so that at least one of them sees the other.
+// What different threads write at the same time is on different cache lines. Where no memory order
+// is given it is sequential consistency, which one proof needs: a worker counts itself a sleeper
+// and then looks for a seat, a caller opens seats and then counts the sleepers, so at least one of
+// them sees the other.
 struct Pool {
   // Held by the caller whose job is in the pool. It alone writes `workers`.
   alignas(64) std::atomic<bool> busy{false};
@@ -61,33 +59,30 @@ struct Pool {
   std::atomic<uint32_t> wake_ups{0};  // what sleepers wait on
 };
 
-// Never destroyed, nor are its threads ever joined: the process ends while they sleep. A static
-// destructor would have to join threads that do not exist in a forked child, that Windows has ended
-// already, or that compute for a Python daemon thread. (Python never unloads an extension module.)
+// Never destroyed, and its threads are never joined: the process ends while they sleep. A static
+// destructor would join threads that do not exist in a forked child, that Windows has ended before,
+// or that still compute for a daemon thread. (Python never unloads an extension module.)
 constinit Pool pool;
 
 #if defined(__unix__) || defined(__APPLE__)
 
-// While it lives, threads that the calling thread starts are born with signals blocked, so that
-// Python's handlers run on Python's threads. Faults stay: they belong to the thread that has them,
-// and faulthandler wants to report them.
-class BlockedSignals {
- public:
+// Threads that are started while one of these lives have all signals blocked, so that handlers run
+// on Python's threads. Except faults, which hit the thread that has them: a fault that is blocked
+// ends the process before faulthandler can report it.
+struct BlockedSignals {
   BlockedSignals() {
     sigset_t blocked;
     sigfillset(&blocked);
     for (const int fault : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) sigdelset(&blocked, fault);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before_);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
   }
-  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  BlockedSignals(const BlockedSignals&) = delete;
-  BlockedSignals& operator=(const BlockedSignals&) = delete;
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before, nullptr); }
 
- private:
-  sigset_t before_;
+  sigset_t before;
 };
 
 // In the child of a fork: the workers are gone, and so is the thread that may have had the pool.
+// Stores only, to memory that is ours; there is no lock that could be held.
 void ForgetWorkers() {
   pool.busy.store(false);
   pool.refused.store(false);
@@ -96,8 +91,7 @@ void ForgetWorkers() {
   pool.sleepers.store(0);
 }
 
-// Registered when the library is loaded, since a lock or flag for "once" could itself be caught by
-// a fork.
+// Registered when the library is loaded: a flag for "at the first use" could be caught by a fork.
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, ForgetWorkers);
 
 #else
@@ -114,8 +108,8 @@ inline void Pause() {
 #endif
 }
 
-// Whether `condition` came true within kPollTime. That is measured by the clock since a pause takes
-// from 1 to 60 ns, depending on the CPU.
+// Whether `condition` comes true within kPollTime: by the clock, since a pause, 24 ns here, has
+// another length on every CPU.
 template <class Condition>
 bool PollUntil(Condition condition) {
   using Clock = std::chrono::steady_clock;
@@ -150,8 +144,8 @@ bool TakeSeat() {
   return false;
 }
 
-// Sleeps on a std::atomic; a condition variable took the same time within the noise, and it brings
-// a mutex, which a fork can catch locked.
+// Sleeps on an atomic (a futex on Linux). A condition variable took the same time within the noise,
+// and has a mutex, which a fork can catch locked.
 bool TakeSeatOrSleep() {
   pool.sleepers.fetch_add(1);
   const uint32_t wake_ups = pool.wake_ups.load();
@@ -161,9 +155,10 @@ bool TakeSeatOrSleep() {
   return seated;
 }
 
-// Wakes sleepers for the seats that no waking worker will take, but two at most: each of them calls
-// this too once it has a seat. So a call with 64 threads takes 15 us where waking all from the
-// caller took 78 us; with 2 threads it is the same.
+// Wakes sleepers for the seats that no idle worker will take, but two at most: each of them calls
+// this too once it has a seat. An empty call takes 15 us with 64 threads that sleep; it was 78 us
+// when the caller woke all of them. A count that another thread is just changing can make it wake
+// one too few or too many, which costs time and nothing else.
 void WakeForOpenSeats() {
   const uint32_t state = pool.state.load();
   const int open = static_cast<int>(state / kSeat), seated = static_cast<int>(state % kSeat);
@@ -179,16 +174,16 @@ void Work() {
   while (true) {
     if (!PollUntil(TakeSeat) && !TakeSeatOrSleep()) continue;
     WakeForOpenSeats();
-    // Rounding and flushing of subnormals as on the calling thread, else the bits of a result
-    // would depend on who computed them; 0.1 us.
+    // Rounding and flushing of subnormals as the caller has them: else the bits of a result would
+    // depend on which thread computed it. Together with fegetenv() 0.12 us.
     std::fesetenv(&pool.job.environment);
     RunRanges();
     if (pool.state.fetch_sub(1) == 1) pool.state.notify_one();
   }
 }
 
-// Brings the pool to `wanted` workers. When the system refuses one (a limit on processes or memory)
-// the pool goes on with fewer and asks again only after SetNumThreads().
+// Brings the pool to `wanted` workers. If the system refuses one (a limit on processes or memory),
+// goes on with fewer, and asks again only after SetNumThreads().
 void StartWorkers(int wanted) {
   if (pool.workers >= wanted || pool.refused.load()) return;
   [[maybe_unused]] const BlockedSignals blocked;

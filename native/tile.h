@@ -49,20 +49,26 @@ struct TileFilter {
 template <int kRows, class Rows, class Step>
 DEPTHWISE_INLINE void ForEachInputRow(Rows rows, int64_t filter_height, int64_t stride,
                                       int64_t rows_used, Step&& step) {
+  int64_t first = 0, last = 0;
   for (int64_t r = rows.row_begin; r < rows.row_end; ++r, rows.Advance()) {
+    while (last + 1 < rows_used && r >= (last + 1) * stride) ++last;
+    while (r >= first * stride + filter_height) ++first;
     if constexpr (kRows == 2) {
-      const bool first = r < filter_height, last = r >= stride && rows_used > 1;
-      if (first && last) {
-        step(Size<0>{}, Size<1>{}, r, rows.row);
-      } else if (first) {
-        step(Size<0>{}, Size<0>{}, r, rows.row);
-      } else if (last) {
-        step(Size<1>{}, Size<1>{}, r, rows.row);
+      switch (first * 2 + last) {
+        case 0:
+          step(Size<0>{}, Size<0>{}, r, rows.row);
+          break;
+        case 1:
+          step(Size<0>{}, Size<1>{}, r, rows.row);
+          break;
+        case 3:
+          step(Size<1>{}, Size<1>{}, r, rows.row);
+          break;
+        default:
+          break;  // a row between two windows (stride > filter_height)
       }
     } else {
       static_assert(kRows == 4);
-      const int64_t last = Min(rows_used - 1, r / stride);
-      const int64_t first = r < filter_height ? 0 : (r - filter_height) / stride + 1;
       switch (first * 4 + last) {
         case 0:
           step(Size<0>{}, Size<0>{}, r, rows.row);
@@ -95,7 +101,7 @@ DEPTHWISE_INLINE void ForEachInputRow(Rows rows, int64_t filter_height, int64_t 
           step(Size<3>{}, Size<3>{}, r, rows.row);
           break;
         default:
-          break;  // a row between two windows (stride > filter_height)
+          break;
       }
     }
   }

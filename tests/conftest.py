@@ -27,14 +27,11 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Seed the Hypothesis tests; leave TensorFlow's out unless they are asked for.
+    """Leave out the tests that need TensorFlow, unless they are asked for.
 
     They are asked for by `-m tensorflow` or by DEPTHWISE_TEST_TENSORFLOW=1, and then fail if it
     cannot be imported.
     """
-    for item in items:
-        if isinstance(item, pytest.Function) and hypothesis.is_hypothesis_test(item.obj):
-            hypothesis.seed(SEED)(getattr(item.obj, "__func__", item.obj))
     if os.environ.get("DEPTHWISE_TEST_TENSORFLOW") == "1" or "tensorflow" in config.option.markexpr:
         return
     left_out = [item for item in items if "tensorflow" in item.keywords]

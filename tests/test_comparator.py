@@ -104,11 +104,14 @@ def test_non_finite_values_must_be_in_their_places(dtype: np.dtype[Any], exact: 
     assert np.isnan(right).any() and np.isinf(right).any()
     assert_matches(right, expected, dtype, exact=exact)
 
-    swapped = np.where(np.isinf(right), np.nan, np.where(np.isnan(right), np.inf, right))
-    for wrong in (swapped.astype(dtype), np.where(np.isinf(right), -right, right).astype(dtype)):
+    swapped, negated = right.copy(), right.copy()
+    swapped[np.isnan(right)], swapped[np.isinf(right)] = np.inf, np.nan
+    negated[np.isinf(right)] *= dtype.type(-1)
+    for wrong in (swapped, negated):
         with pytest.raises(AssertionError):
             assert_matches(wrong, expected, dtype, exact=exact)
-    finite = np.where(np.isfinite(right), right, 1).astype(dtype)
+    finite = right.copy()
+    finite[~np.isfinite(right)] = 1
     with pytest.raises(AssertionError):
         assert_matches(finite, expected, dtype, exact=exact)
 
@@ -154,7 +157,12 @@ def test_overflow_is_infinite() -> None:
 def test_same_bits() -> None:
     values = np.array([0.0, 1.5, np.inf, np.nan], np.float32)
     assert_same_bits(values.copy(), values)
-    for index, wrong in ((0, -0.0), (1, np.nextafter(np.float32(1.5), 2)), (2, -np.inf), (3, 0)):
+    for index, wrong in (
+        (0, -0.0),
+        (1, np.nextafter(np.float32(1.5), np.float32(2))),
+        (2, -np.inf),
+        (3, 0),
+    ):
         got = values.copy()
         got[index] = wrong
         with pytest.raises(AssertionError, match=rf"first at \({index},\)"):

@@ -7,9 +7,10 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, seed, settings
 
 from comparator import DTYPES, Array, assert_matches, expect
+from conftest import SEED
 from depthwise import _native, depthwise_conv2d, get_num_threads, set_num_threads
 from layouts import LAYOUTS
 
@@ -70,7 +71,8 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
     threads=st.sampled_from([1, 2, 5]),
     isa=st.sampled_from(_native.supported_isas()),
 )
-@settings(max_examples=1500)
+@seed(SEED)
+@settings(max_examples=1000)
 def test_equals_the_reference(
     problem: dict[str, Any],
     dtype: np.dtype[Any],
@@ -125,7 +127,8 @@ NESTED = st.one_of(
     dilations=NESTED,
     name=NESTED,
 )
-@settings(max_examples=1500)
+@seed(SEED)
+@settings(max_examples=1000)
 def test_anything_at_all_gives_an_array_or_a_named_error(
     strides: Any, padding: Any, data_format: Any, dilations: Any, name: Any
 ) -> None:

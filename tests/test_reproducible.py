@@ -85,6 +85,26 @@ def test_both_data_formats(case: Case, dtype: np.dtype[Any], isa: str) -> None:
     assert_same_bits(got, to_format(want, "NCHW"))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@EVERY_CASE
+def test_underflow_has_one_sign(case: Case, dtype: Any, restored_isa: None) -> None:
+    """Products too small for a sum become -0 or +0; which one must not depend on the kernel.
+
+    A kernel that multiplies padding adds +0 after them, another one that skips it does not.
+    """
+    tiny = np.finfo(dtype).tiny ** 0.75
+    input, filter = (array * dtype(tiny) for array in random_data(case, np.dtype(dtype)))
+    _native.set_isa(_native.supported_isas()[0])
+    want = depthwise_conv2d(input, filter, **case.arguments("NHWC"))
+    assert not want.any()
+    for isa in _native.supported_isas():
+        _native.set_isa(isa)
+        for placed in (input, LAYOUTS["sliced"](input), LAYOUTS["last_axis_second"](input)):
+            assert_same_bits(depthwise_conv2d(placed, filter, **case.arguments("NHWC")), want, isa)
+        got = depthwise_conv2d(to_format(input, "NCHW"), filter, **case.arguments("NCHW"))
+        assert_same_bits(got, to_format(want, "NCHW"), isa)
+
+
 @EVERY_DTYPE
 @FORMATS
 @EVERY_CASE

@@ -130,7 +130,8 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         From 1 to 1024. The default is the environment variable DEPTHWISE_NUM_THREADS, else
-        OMP_NUM_THREADS, else the number of cores that the process may use.
+        OMP_NUM_THREADS, else the number of cores that the process may use; a variable that does
+        not hold such a number counts as unset.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def set_num_threads(n: int) -> None:
     ValueError
         `n` is out of range.
     """
-    if isinstance(n, bool):
+    if type(n).__name__ in ("bool", "bool_"):
         raise TypeError(f"n is the bool {n}; needed an integer")
     try:
         count = operator.index(n)

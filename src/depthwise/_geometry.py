@@ -11,16 +11,17 @@ Called by ``_api`` (every public function) and by the front ends; calls nothing.
 from __future__ import annotations
 
 import operator
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 # Paddings and effective filter sizes beyond this are refused: with it the position of every tap, in
 # elements, fits in an int64 for any array that fits in memory.
 MAX_EXTENT = 2**31 - 1
 
-Padding = Union[str, tuple[tuple[int, int], ...]]
+Padding = str | tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +100,7 @@ def _integers(values: Any, argument: str, count: int) -> tuple[int, ...]:
             if len(values) == count:
                 return tuple(values)
     needed = f"needed a list, tuple or array of {count} integers"
-    if isinstance(values, (str, bytes, dict, set, frozenset)) or not hasattr(values, "__len__"):
-        raise TypeError(f"{argument} is {values!r}; {needed}")
-    try:
-        items = list(values)
-    except TypeError:
-        raise TypeError(f"{argument} is {values!r}; {needed}") from None
+    items = _items(values, argument, count, needed)
     integers = []
     for item in items:
         # numpy.bool_ is named "bool_" up to NumPy 1 and "bool" from NumPy 2 on.
@@ -114,23 +110,31 @@ def _integers(values: Any, argument: str, count: int) -> tuple[int, ...]:
             integers.append(operator.index(item))
         except TypeError:
             raise TypeError(
-                f"{argument} contains {item!r} of type {type(item).__name__}; {needed}"
+                f"{argument} contains {reprlib.repr(item)} of type {type(item).__name__}; {needed}"
             ) from None
-    if len(integers) != count:
-        raise ValueError(f"{argument} has {len(integers)} entries: {integers}; {needed}")
     return tuple(integers)
+
+
+def _items(values: Any, argument: str, count: int, needed: str) -> list[Any]:
+    """Return the `count` items of a sequence; no strings, no sets, and no look at longer ones."""
+    shown = reprlib.repr(values)
+    try:
+        if isinstance(values, (str, bytes, dict, set, frozenset)):
+            raise TypeError
+        length = len(values)
+    except (TypeError, OverflowError):
+        raise TypeError(f"{argument} is {shown}; {needed}") from None
+    if length != count:
+        raise ValueError(f"{argument} has {length} entries: {shown}; {needed}")
+    try:
+        return list(values)
+    except TypeError:
+        raise TypeError(f"{argument} is {shown}; {needed}") from None
 
 
 def _explicit_padding(padding: Any) -> tuple[tuple[int, int], ...]:
     needed = 'needed "SAME", "VALID" or four pairs of integers ordered by data_format'
-    if isinstance(padding, (bytes, dict, set, frozenset)) or not hasattr(padding, "__len__"):
-        raise TypeError(f"padding is {padding!r}; {needed}")
-    try:
-        pairs = list(padding)
-    except TypeError:
-        raise TypeError(f"padding is {padding!r}; {needed}") from None
-    if len(pairs) != 4:
-        raise ValueError(f"padding has {len(pairs)} entries: {padding!r}; {needed}")
+    pairs = _items(padding, "padding", 4, needed)
     low_high = (_integers(pair, f"padding[{i}]", 2) for i, pair in enumerate(pairs))
     return tuple((low, high) for low, high in low_high)
 
@@ -260,10 +264,10 @@ def _solve_axis(
                 "negative"
             )
     if max(effective_size, before, after) > MAX_EXTENT:
-        cause = "dilations and filter" if effective_size > MAX_EXTENT else "padding"
+        cause = "dilations" if effective_size > MAX_EXTENT else "padding"
         raise OverflowError(
-            f"{cause} make the {axis} too large: effective filter size {effective_size}, "
-            f"input {in_size}, padding ({before}, {after}); needed at most {MAX_EXTENT}"
+            f"{cause} too large: the {axis} has an effective filter size of {effective_size} and "
+            f"padding ({before}, {after}); needed at most {MAX_EXTENT} for each"
         )
     return _AxisSolution(
         out_size=out_size,

@@ -77,7 +77,8 @@ def _as_array(value: Any, argument: str) -> Array:
         raise ValueError(f"{argument} is not a regular nested list of numbers: {error}") from None
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{argument} is a nested list of {array.dtype}; needed real numbers")
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):  # 1e300 becomes infinity, as float32 has it
+        return array.astype(np.float32)
 
 
 def _native_dtype(array: Array) -> np.dtype[Any]:
@@ -131,7 +132,7 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
             f"output would have shape {shape}, more than an array can hold; needed a smaller "
             "input or padding"
         )
-    return np.ndarray(shape, dtype, buffer=_native.OutputMemory(size))
+    return np.ndarray(shape, dtype, buffer=memoryview(_native.OutputMemory(size)))
 
 
 def _readable(array: Array, dtype: np.dtype[Any]) -> Array:
