@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BUILD ?= build
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # Of `make test` and `make bench`, as in: make test ARGS="-x -k dilation"
 ARGS ?=
 
@@ -46,8 +45,9 @@ bench: $(VENV)/installed $(VENV)/benchmarks  ## compare speed with TensorFlow an
 
 # $(call selftest,NAME,OPTIONS): build the native core in build/NAME and run its self-test.
 define selftest
-	$(BIN)/cmake -S . -B $(BUILD)/$(1) -DDEPTHWISE_SELFTEST=ON $(CMAKE_ARGS) $(2)
-	$(BIN)/cmake --build $(BUILD)/$(1) --parallel $(JOBS)
+	$(BIN)/cmake -S . -B $(BUILD)/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+	  -DDEPTHWISE_SELFTEST=ON $(CMAKE_ARGS) $(2)
+	$(BIN)/cmake --build $(BUILD)/$(1)
 	$(BIN)/ctest --test-dir $(BUILD)/$(1) --output-on-failure
 endef
 
@@ -66,8 +66,8 @@ SANITIZED := $(BUILD)/sanitize/package
 SANITIZER_LIBRARIES = $(foreach name,asan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
 .PHONY: sanitize
 sanitize: $(VENV)/installed  ## self-test and forward tests under GCC's sanitizers
-	$(call selftest,sanitize,-DDEPTHWISE_SANITIZE=ON -DCMAKE_CXX_COMPILER=$(CXX) \
-	  -DPython_EXECUTABLE=$(abspath $(BIN)/python))
+	$(call selftest,sanitize,-DDEPTHWISE_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug \
+	  -DCMAKE_CXX_COMPILER=$(CXX) -DPython_EXECUTABLE=$(abspath $(BIN)/python))
 	$(BIN)/cmake --install $(BUILD)/sanitize --prefix $(SANITIZED)
 	cp src/depthwise/*.py $(SANITIZED)/depthwise/
 	LD_PRELOAD='$(SANITIZER_LIBRARIES)' ASAN_OPTIONS=detect_leaks=0 \

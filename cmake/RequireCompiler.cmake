@@ -12,7 +12,8 @@ if(NOT CMAKE_CXX_COMPILER)
   # Not kept in the cache, so that the next run finds what was installed in between.
   unset(CMAKE_CXX_COMPILER CACHE)
   message(FATAL_ERROR "depthwise needs a C++20 compiler, and none that works was found. Install "
-                      "one, or name one in the environment variable CXX:\n${DEPTHWISE_INSTALL_HINT}")
+                      "one, or name one in the environment variable CXX:\n"
+                      "${DEPTHWISE_INSTALL_HINT}")
 endif()
 enable_language(CXX)
 

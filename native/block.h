@@ -206,15 +206,11 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         g.in_width,
         first * g.stride_width - g.pad_left,
         (columns - 1) * g.stride_width + (g.filter_width - 1) * g.dilation_width + 1};
-    const ChannelArrays<Plain<S>> arrays{
-        {filter, g.filter_height, g.filter_width, g.filter_width * kCount, kCount},
-        rows.stride,
-        kCount,
-        columns * kCount,
-        kCount,
-        kCount,
-        false,
-        true};
+    const ChannelArrays<Plain<S>> arrays{filter,      g.filter_height, g.filter_width,
+                                         rows.stride, kCount,          columns * kCount,
+                                         kCount,      kCount,          0,
+                                         1,           false,           false,
+                                         true};
     ring.packed_until = 0;
     for (int64_t t = item.first; t < item.last; t += kChannelRows) {
       const int64_t rows_used = Min(kChannelRows, item.last - t);

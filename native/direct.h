@@ -1,56 +1,86 @@
-// The direct kernel: NHWC without packing, for filters whose width has an unrolled tile, for small
-// ones, and for those too large to pack. Nothing but the array itself is read or written.
+// The direct kernel: NHWC images read in place, for filters whose width has an unrolled tile, for
+// small ones, and for those that hold infinities or NaN. Only the taps are packed.
 //
 // Order of the loops: image, pair of output rows, column tile, channels innermost, so that memory
 // is read and written in sequence.
 #pragma once
 
 #include "channel_tile.h"
-#include "kernels.h"
+#include "pack.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
+// Channels are computed in groups whose taps are packed at a time: all of them but for filters
+// that would not stay in the second-level cache.
+inline constexpr int64_t kPackedTapBytes = 256 * 1024;
+
 template <class S>
-inline bool CanBeDirect(const ForwardProblem& problem) {
+inline int64_t DirectGroupVectors(const Geometry& g) {
+  const int64_t bytes_each = g.filter_height * g.filter_width * kVectorBytes;
+  return Min(CeilDiv(g.in_channels, kLanes<typename S::Accumulator>),
+             Max(1, kPackedTapBytes / bytes_each));
+}
+
+// Plans the direct kernel; false if the layout does not allow it, or if one vector of channels has
+// more taps than `limit` bytes can hold.
+template <class S>
+inline bool PlanDirect(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
   const Geometry& g = problem.geometry;
-  return g.channels_last && g.channel_multiplier == 1 && problem.input_strides.channel == 1 &&
-         g.in_channels >= kLanes<typename S::Accumulator>;
+  if (!g.channels_last || g.channel_multiplier != 1 || problem.input_strides.channel != 1 ||
+      g.in_channels < kLanes<typename S::Accumulator> ||
+      static_cast<double>(g.filter_height) * g.filter_width * kVectorBytes > limit) {
+    return false;
+  }
+  plan->algorithm = Algorithm::kDirect;
+  plan->blocks = 1;
+  plan->scratch_bytes = DirectGroupVectors<S>(g) * g.filter_height * g.filter_width * kVectorBytes;
+  return true;
 }
 
 template <class S>
-inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, const Item& item) {
+inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, const Item& item,
+                       void* scratch) {
   using E = typename S::Element;
+  using A = typename S::Accumulator;
+  constexpr int64_t kCount = kLanes<A>;
   const Geometry& g = problem.geometry;
   const Strides& in = problem.input_strides;
   const Strides& out = problem.output_strides;
   const Axis& rows = item.rows;
-  const ChannelArrays<S> arrays{{static_cast<const E*>(problem.filter), g.filter_height,
-                                 g.filter_width, g.filter_width * g.in_channels, g.in_channels},
-                                rows.stride,
-                                in.column,
-                                rows.out_step * out.row,
-                                out.column,
-                                g.in_channels,
-                                plan.stream,
-                                false};
   const E* image = static_cast<const E*>(problem.input) + item.b * in.batch;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch;
+  A* const taps = static_cast<A*>(scratch);
   const ChannelRowsFunction<S> compute = FindChannelRows<S>(g);
-  for (int64_t t = item.first; t < item.last; t += kChannelRows) {
-    const int64_t rows_used = Min(kChannelRows, item.last - t);
-    const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
-    const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row -
-                   g.pad_left * in.column;
-    compute(g, arrays, {row, rows.in_step * in.row, range.begin, range.end, 0, 0}, rows_used, 0,
-            g.out_width, output + (rows.out_first + t * rows.out_step) * out.row);
+
+  const int64_t vectors = CeilDiv(g.in_channels, kCount);
+  const int64_t group = DirectGroupVectors<S>(g);
+  for (int64_t first = 0; first < vectors; first += group) {
+    const int64_t last = Min(vectors, first + group);
+    for (int64_t v = first; v < last; ++v) {
+      PackFilter<S>(problem, Min(v * kCount, g.in_channels - kCount), kCount, kCount, 1,
+                    taps + (v - first) * g.filter_height * g.filter_width * kCount);
+    }
+    const ChannelArrays<S> arrays{taps,        g.filter_height, g.filter_width,
+                                  rows.stride, in.column,       rows.out_step * out.row,
+                                  out.column,  g.in_channels,   first,
+                                  last,        plan.prefetch,   plan.stream,
+                                  false};
+    for (int64_t t = item.first; t < item.last; t += kChannelRows) {
+      const int64_t rows_used = Min(kChannelRows, item.last - t);
+      const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
+      const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row -
+                     g.pad_left * in.column;
+      compute(g, arrays, {row, rows.in_step * in.row, range.begin, range.end, 0, 0}, rows_used, 0,
+              g.out_width, output + (rows.out_first + t * rows.out_step) * out.row);
+    }
   }
 }
 
 template <class S>
 inline void RunDirect(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
-                      int64_t end) {
+                      int64_t end, void* scratch) {
   for (int64_t item = begin; item < end; ++item) {
-    DirectItem<S>(problem, plan, ItemOf(problem.geometry, plan, item));
+    DirectItem<S>(problem, plan, ItemOf(problem.geometry, plan, item), scratch);
   }
 }
 

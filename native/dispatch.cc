@@ -102,23 +102,6 @@ void* ThreadScratch(int64_t bytes) {
 // saves.
 constexpr double kParallelMultiplyAdds = 5e5;
 
-constexpr int64_t kElementBytes[kNumDTypes] = {4, 8, 2, 2};
-
-// Half of a usual last-level cache, since the output is in it twice: read, then written. The
-// operating system's word for its size cannot be trusted: on a virtual machine that shares one of
-// 32 MB it said 320 MB.
-constexpr double kCacheBytes = 16 << 20;
-
-// Whether input and output cannot both stay in the caches. Then writing past them saves reading
-// the output first: 0.7 instead of 1.5 ms for 8x56x56x128, 2.9 instead of 6.8 ms for 32x112x112x32
-// (Zen 4, one thread, 2026-11). Below that size it would cost the reader of the output more.
-bool ExceedsCaches(const Geometry& g, DType dtype) {
-  const double elements = static_cast<double>(g.batch) * g.in_channels *
-                          (static_cast<double>(g.in_height) * g.in_width +
-                           static_cast<double>(g.out_height) * g.out_width * g.channel_multiplier);
-  return elements * kElementBytes[static_cast<int>(dtype)] > kCacheBytes;
-}
-
 }  // namespace
 
 void Forward(DType dtype, const ForwardProblem& problem) {
@@ -128,7 +111,7 @@ void Forward(DType dtype, const ForwardProblem& problem) {
                                g.OutChannels() * g.filter_height * g.filter_width;
   const int threads = multiply_adds < kParallelMultiplyAdds ? 1 : GetNumThreads();
   const ForwardKernels& kernels = CurrentTable().forward[static_cast<int>(dtype)];
-  const ForwardPlan plan = kernels.plan(problem, threads, ExceedsCaches(g, dtype));
+  const ForwardPlan plan = kernels.plan(problem, threads);
   std::atomic<bool> out_of_memory{false};
   const auto run = [&](int64_t begin, int64_t end) {
     void* scratch = ThreadScratch(plan.scratch_bytes);

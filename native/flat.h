@@ -24,7 +24,9 @@ inline constexpr int kMaxUnrolledFlatWidth = 5;
 // What one strip needs to know of its arrays; steps in elements.
 template <class S>
 struct FlatArrays {
-  TileFilter<typename S::Accumulator> filter;
+  // Vectors of accumulators, [filter_height, filter_width, phases, lanes]: see PackFilter().
+  const typename S::Accumulator* taps;
+  int64_t filter_height, filter_width;
   int64_t row_stride;    // between output rows, in units of the dilation
   int64_t pattern_step;  // between vectors whose lanes hold the same channels
   // Tap dj reads (dj / group) * group_step + (dj % group) * member_step elements further on: with
@@ -53,10 +55,11 @@ struct FlatTile {
     V sums[kFlatRows][kVectors] = {};
     const auto step = [&](auto first, auto last, int64_t r, const A* row) {
       constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
-      AddRow<kFirst, kLast>(sums, row,
-                            taps + (r - kLast * arrays.row_stride) * arrays.filter.row_step);
+      AddRow<kFirst, kLast>(
+          sums, row,
+          taps + (r - kLast * arrays.row_stride) * arrays.filter_width * arrays.pattern_step);
     };
-    ForEachInputRow<kFlatRows>(rows, arrays.filter.height, arrays.row_stride, rows_used, step);
+    ForEachInputRow<kFlatRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
 #pragma GCC unroll 4
     for (int i = 0; i < kFlatRows; ++i) {
       if (i >= rows_used) break;
@@ -81,16 +84,16 @@ struct FlatTile {
                                const A* tap_row) const {
     if constexpr (kWidth != 0) {
 #pragma GCC unroll 8
-      for (int dj = 0; dj < kWidth; ++dj, tap_row = Step(tap_row, arrays.filter.tap_step)) {
+      for (int dj = 0; dj < kWidth; ++dj, tap_row = Step(tap_row, arrays.pattern_step)) {
         AddTap<kFirst, kLast>(sums, row + tap_offsets[dj], tap_row);
       }
     } else {
-      const int64_t width = arrays.filter.width;
+      const int64_t width = arrays.filter_width;
       for (int64_t dj = 0; dj < width; dj += arrays.group, row += arrays.group_step) {
         const A* member = row;
         for (int64_t left = Min(arrays.group, width - dj); left > 0; --left) {
           AddTap<kFirst, kLast>(sums, member, tap_row);
-          tap_row += arrays.filter.tap_step;
+          tap_row += arrays.pattern_step;
           member += arrays.member_step;
         }
       }
@@ -104,7 +107,7 @@ struct FlatTile {
 #pragma GCC unroll 4
     for (int i = kLast; i >= kFirst; --i) {
       tap[i] = LoadUnaligned<V>(tap_row);
-      tap_row = Step(tap_row, arrays.row_stride * arrays.filter.row_step);
+      tap_row = Step(tap_row, arrays.row_stride * arrays.filter_width * arrays.pattern_step);
     }
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j, row = Step(row, arrays.pattern_step)) {
@@ -134,8 +137,8 @@ inline void FlatRows(const FlatArrays<S>& arrays, const TileRows<typename S::Acc
     for (int64_t phase = 0; phase < arrays.pattern_step; phase += kCount) {
       TileRows<typename S::Accumulator> tile_rows = rows;
       tile_rows.row += offset + phase;
-      const FlatTile<S, kVectors, kWidth> tile{arrays, tile_rows, arrays.filter.taps + phase,
-                                               tap_offsets, rows_used};
+      const FlatTile<S, kVectors, kWidth> tile{arrays, tile_rows, arrays.taps + phase, tap_offsets,
+                                               rows_used};
       tile.Run(out + offset + phase, room - offset - phase);
     }
     offset += kVectors * arrays.pattern_step;
@@ -258,15 +261,16 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
 
   const bool strided = g.stride_width > 1;
   const int64_t pattern_step = plan.phases * kCount;
-  const FlatArrays<S> arrays{
-      {filter, g.filter_height, g.filter_width, g.filter_width * pattern_step, pattern_step},
-      rows.stride,
-      pattern_step,
-      strided ? g.stride_width : g.filter_width,
-      plan.period,
-      strided ? plan.ring_phase_stride : g.dilation_width * plan.period,
-      rows.out_step * out.row,
-      plan.stream};
+  const FlatArrays<S> arrays{filter,
+                             g.filter_height,
+                             g.filter_width,
+                             rows.stride,
+                             pattern_step,
+                             strided ? g.stride_width : g.filter_width,
+                             plan.period,
+                             strided ? plan.ring_phase_stride : g.dilation_width * plan.period,
+                             rows.out_step * out.row,
+                             plan.stream};
   const FlatRowsFunction<S> compute = FindFlatRows<S>(g.filter_width);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);

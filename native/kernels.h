@@ -37,6 +37,7 @@ struct ForwardPlan {
   int64_t rows_per_item;  // output rows of one item
   int64_t blocks;         // of channels, each an item of its own
   int64_t scratch_bytes;  // that one thread needs, 64-byte aligned
+  bool prefetch;          // the input is fetched ahead
   bool stream;            // full vectors of the output are stored past the caches
   bool repair_borders;    // packed, but the filter is not finite: see ForwardKernels::repair
 
@@ -50,8 +51,7 @@ struct ForwardPlan {
 };
 
 struct ForwardKernels {
-  // `stream`: the output is too large to stay in the caches.
-  ForwardPlan (*plan)(const ForwardProblem& problem, int64_t threads, bool stream);
+  ForwardPlan (*plan)(const ForwardProblem& problem, int64_t threads);
   // Computes the items [begin, end) of a plan. Uses no other memory than `scratch`.
   void (*run)(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, int64_t end,
               void* scratch);

@@ -35,14 +35,6 @@ struct TileRows {
   }
 };
 
-// The taps as vectors of channels, with element strides between filter rows and between taps.
-template <class E>
-struct TileFilter {
-  const E* taps;
-  int64_t height, width;
-  int64_t row_step, tap_step;
-};
-
 // Calls step(Size<kFirst>, Size<kLast>, r, row) for each input row r of a tile, where the output
 // rows kFirst..kLast are those that have a tap on it: output row i reads filter row r - i * stride.
 // Only the first `rows_used` of the kRows output rows are wanted; the others cost nothing.

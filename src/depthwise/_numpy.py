@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy import ndarray
 
 from . import _native
 from ._geometry import Geometry
@@ -31,9 +32,12 @@ _DTYPE_CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}
 
 def as_arrays(input: Any, filter: Any) -> tuple[Array, Array]:
     """Return both as arrays of one supported dtype; nested lists become float32."""
+    if type(input) is ndarray and type(filter) is ndarray and input.dtype is filter.dtype:
+        _dtype_and_code(input.dtype)
+        return input, filter
     input = _as_array(input, "input")
     filter = _as_array(filter, "filter")
-    if input.dtype != filter.dtype and _native_dtype(input) != _native_dtype(filter):
+    if _dtype_and_code(input.dtype) != _dtype_and_code(filter.dtype):
         raise TypeError(
             f"filter has dtype {filter.dtype}, input has {input.dtype}; needed the same dtype"
         )
@@ -42,17 +46,26 @@ def as_arrays(input: Any, filter: Any) -> tuple[Array, Array]:
 
 def depthwise_conv2d(input: Array, filter: Array, geometry: Geometry) -> Array:
     """Compute the output, C-contiguous, of the dtype of `input` in native byte order."""
-    native_geometry, output_shape = _lower(geometry)
+    native_geometry, output_shape, output_size = _lower(geometry)
     dtype, code = _dtype_and_code(input.dtype)
-    output = _empty(output_shape, dtype)
-    if output.size:
+    output = _empty(output_shape, output_size, dtype)
+    if output_size == 0:
+        return output
+    if input.dtype != dtype or not input.flags.aligned:
+        input = input.astype(dtype)
+    if filter.dtype != dtype or not filter.flags.aligned:
+        filter = filter.astype(dtype)
+    filter = np.ascontiguousarray(filter)
+    if dtype.itemsize == 2:  # As integers: not every buffer protocol knows these types.
         _native.forward(
             native_geometry,
             code,
-            _as_buffer(_readable(input, dtype), code),
-            _as_buffer(np.ascontiguousarray(_readable(filter, dtype)), code),
-            _as_buffer(output, code),
+            input.view(np.uint16),
+            filter.view(np.uint16),
+            output.view(np.uint16),
         )
+    else:
+        _native.forward(native_geometry, code, input, filter, output)
     return output
 
 
@@ -81,10 +94,6 @@ def _as_array(value: Any, argument: str) -> Array:
         return array.astype(np.float32)
 
 
-def _native_dtype(array: Array) -> np.dtype[Any]:
-    return _dtype_and_code(array.dtype)[0]
-
-
 @lru_cache(maxsize=64)
 def _dtype_and_code(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
     """Return a supported dtype in native byte order and its code in the native module.
@@ -95,12 +104,12 @@ def _dtype_and_code(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
     name = dtype.name if dtype.fields is None else "structured"
     if name not in _DTYPE_CODES:
         raise TypeError(f"dtype {dtype}; needed float16, bfloat16, float32 or float64")
-    return dtype.newbyteorder("="), _DTYPE_CODES[name]
+    return dtype if dtype.isnative else dtype.newbyteorder("="), _DTYPE_CODES[name]
 
 
 @lru_cache(maxsize=1024)
-def _lower(geometry: Geometry) -> tuple[_native.Geometry, tuple[int, int, int, int]]:
-    """Return the native twin of `geometry`, and its output shape."""
+def _lower(geometry: Geometry) -> tuple[_native.Geometry, tuple[int, int, int, int], int]:
+    """Return the native twin of `geometry`, the output's shape and its number of elements."""
     native_geometry = _native.Geometry(
         batch=geometry.batch,
         in_height=geometry.in_height,
@@ -119,29 +128,17 @@ def _lower(geometry: Geometry) -> tuple[_native.Geometry, tuple[int, int, int, i
         out_width=geometry.out_width,
         channels_last=geometry.data_format == "NHWC",
     )
-    return native_geometry, geometry.output_shape
+    return native_geometry, geometry.output_shape, math.prod(geometry.output_shape)
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def _empty(shape: tuple[int, ...], size: int, dtype: np.dtype[Any]) -> Array:
     """Return a new C-contiguous array; large ones lie in aligned memory that is reused."""
-    size = math.prod(shape) * dtype.itemsize
-    if size < _REUSED_BYTES:
+    byte_count = size * dtype.itemsize
+    if byte_count < _REUSED_BYTES:
         return np.empty(shape, dtype)
-    if size > sys.maxsize:
+    if byte_count > sys.maxsize:
         raise ValueError(
             f"output would have shape {shape}, more than an array can hold; needed a smaller "
             "input or padding"
         )
-    return np.ndarray(shape, dtype, buffer=memoryview(_native.OutputMemory(size)))
-
-
-def _readable(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Return `array` itself if the kernels can read it in place, otherwise a copy."""
-    if array.flags.aligned and array.dtype.isnative:
-        return array
-    return array.astype(dtype)
-
-
-def _as_buffer(array: Array, code: int) -> Array:
-    """Return 16-bit types, which not every buffer protocol knows, as integers of their size."""
-    return array if code < 2 else array.view(np.uint16)
+    return np.ndarray(shape, dtype, buffer=memoryview(_native.OutputMemory(byte_count)))
