@@ -56,8 +56,7 @@ def forward_into(output: Array, input: Array, filter: Array, arguments: dict[str
     dtype, code = _numpy._dtype_and_code(input.dtype)
     assert dtype == output.dtype
     as_buffers = [
-        array.view(np.uint16) if dtype.itemsize == 2 else array
-        for array in (input, filter, output)
+        array.view(np.uint16) if dtype.itemsize == 2 else array for array in (input, filter, output)
     ]
     _native.forward(native_geometry, code, *as_buffers)
 

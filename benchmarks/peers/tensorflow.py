@@ -31,7 +31,8 @@ class Adapter:
         return str(tf.__version__)
 
     def supports(self, case: Case) -> bool:
-        return case.data_format == "NHWC"  # Its CPU kernels know no other layout.
+        # Its own CPU kernels know no other layout than NHWC; oneDNN's, which are the default, do.
+        return case.data_format == "NHWC" or case.dtype in ("float32", "bfloat16")
 
     def prepare(self, case: Case, input: NDArray[Any], filter: NDArray[Any]) -> Callable[[], Any]:
         arrays = tf.constant(input), tf.constant(filter)
@@ -39,7 +40,12 @@ class Adapter:
         # Not a partial: tf.function traces the keywords of one as inputs, 1 ms more for each call.
         def convolve(input: Any, filter: Any) -> Any:
             return tf.nn.depthwise_conv2d(
-                input, filter, case.strides, case.padding, dilations=case.dilations
+                input,
+                filter,
+                case.strides,
+                case.padding,
+                data_format=case.data_format,
+                dilations=case.dilations,
             )
 
         # A concrete function skips the checks that choose a trace: its cheapest way to be called.
@@ -47,8 +53,16 @@ class Adapter:
         calls = [partial(convolve, *arrays), partial(traced, *arrays)]
         if case.dilation == 1:
             # The bare operation, without the public function's 150 us of Python.
-            bare = partial(tf.raw_ops.DepthwiseConv2dNative, strides=case.strides)
-            calls.append(partial(bare, input=arrays[0], filter=arrays[1], padding=case.padding))
+            calls.append(
+                partial(
+                    tf.raw_ops.DepthwiseConv2dNative,
+                    input=arrays[0],
+                    filter=arrays[1],
+                    strides=case.strides,
+                    padding=case.padding,
+                    data_format=case.data_format,
+                )
+            )
         return fastest(*calls)
 
     def to_numpy(self, case: Case, output: Any) -> NDArray[Any]:
