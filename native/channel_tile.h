@@ -212,12 +212,9 @@ inline ChannelRowsFunction<S> FindChannelRows(const Geometry& g) {
   if (!HasUnrolledTile(g)) return ChannelRows<S, 0, 0>;
   const bool strided = ColumnAxis(g, 0).stride == 2;
   switch (g.filter_width) {
-    case 3:
-      return strided ? ChannelRows<S, 3, 2> : ChannelRows<S, 3, 1>;
-    case 5:
-      return strided ? ChannelRows<S, 5, 2> : ChannelRows<S, 5, 1>;
-    default:
-      return ChannelRows<S, 7, 1>;
+    case 3: return strided ? ChannelRows<S, 3, 2> : ChannelRows<S, 3, 1>;
+    case 5: return strided ? ChannelRows<S, 5, 2> : ChannelRows<S, 5, 1>;
+    default: return ChannelRows<S, 7, 1>;
   }
 }
 

@@ -153,12 +153,9 @@ using FlatRowsFunction = decltype(&FlatRows<S, 0>);
 template <class S>
 inline FlatRowsFunction<S> FindFlatRows(int64_t filter_width) {
   switch (filter_width) {
-    case 3:
-      return FlatRows<S, 3>;
-    case 5:
-      return FlatRows<S, 5>;
-    default:
-      return FlatRows<S, 0>;
+    case 3: return FlatRows<S, 3>;
+    case 5: return FlatRows<S, 5>;
+    default: return FlatRows<S, 0>;
   }
 }
 

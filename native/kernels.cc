@@ -98,18 +98,10 @@ template <class S>
 void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, int64_t end,
          void* scratch) {
   switch (plan.algorithm) {
-    case Algorithm::kDirect:
-      RunDirect<S>(problem, plan, begin, end, scratch);
-      break;
-    case Algorithm::kBlock:
-      RunBlock<S>(problem, plan, begin, end, scratch);
-      break;
-    case Algorithm::kFlat:
-      RunFlat<S>(problem, plan, begin, end, scratch);
-      break;
-    case Algorithm::kDefinition:
-      RunDefinition<S>(problem, begin, end);
-      break;
+    case Algorithm::kDirect: RunDirect<S>(problem, plan, begin, end, scratch); break;
+    case Algorithm::kBlock: RunBlock<S>(problem, plan, begin, end, scratch); break;
+    case Algorithm::kFlat: RunFlat<S>(problem, plan, begin, end, scratch); break;
+    case Algorithm::kDefinition: RunDefinition<S>(problem, begin, end); break;
   }
   if (plan.stream) FinishStreams();
 }

@@ -30,7 +30,7 @@ size_t kept_bytes = 0;
 size_t AlignmentOf(size_t capacity) { return capacity >= 2 * kHugePage ? kHugePage : kLine; }
 
 void Free(const KeptBlock& block) {
-  ::operator delete (block.data, std::align_val_t{AlignmentOf(block.capacity)});
+  ::operator delete(block.data, std::align_val_t{AlignmentOf(block.capacity)});
 }
 
 void FreeOldest() {
@@ -41,7 +41,7 @@ void FreeOldest() {
 }
 
 void* Allocate(size_t capacity) {
-  void* data = ::operator new (capacity, std::align_val_t{AlignmentOf(capacity)});
+  void* data = ::operator new(capacity, std::align_val_t{AlignmentOf(capacity)});
 #if defined(MADV_HUGEPAGE)
   // Best effort: without it the pages are small.
   if (AlignmentOf(capacity) == kHugePage) madvise(data, capacity, MADV_HUGEPAGE);

@@ -42,18 +42,10 @@ class Array {
 
   void Set(size_t i, float value) {
     switch (dtype_) {
-      case DType::kFloat32:
-        Write(i, value);
-        break;
-      case DType::kFloat64:
-        Write(i, static_cast<double>(value));
-        break;
-      case DType::kFloat16:
-        Write(i, ToHalf(value));
-        break;
-      case DType::kBFloat16:
-        Write(i, ToBFloat16(value));
-        break;
+      case DType::kFloat32: Write(i, value); break;
+      case DType::kFloat64: Write(i, static_cast<double>(value)); break;
+      case DType::kFloat16: Write(i, ToHalf(value)); break;
+      case DType::kBFloat16: Write(i, ToBFloat16(value)); break;
     }
   }
   bool Equals(size_t i, float value) {

@@ -170,72 +170,69 @@ DEPTHWISE_INLINE Vec32 NarrowToHalf(Vec<float> value) {
   return sign | Select(reinterpret_cast<Vec32>(magnitude > 0x7f800000u), nan, result);
 }
 
-// The first `count` elements at `from`, and zero in the other lanes, in the memory form of E.
-template <class V, class E>
-DEPTHWISE_INLINE V LoadFirst(const E* from, int64_t count) {
-  V v{};
-  E* lanes = reinterpret_cast<E*>(&v);
-  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
+// The first `count` elements at `from`, and zero in the other lanes; and the first `count` lanes to
+// `to`. In memory form: V has lanes of type E.
+#if defined(__AVX512F__)
+DEPTHWISE_INLINE Vec<float> LoadFirst(const float* from, int64_t count) {
+  return _mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
+}
+DEPTHWISE_INLINE Vec<double> LoadFirst(const double* from, int64_t count) {
+  return _mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), from);
+}
+DEPTHWISE_INLINE Bits16 LoadFirst(const uint16_t* from, int64_t count) {
+  return reinterpret_cast<Bits16>(_mm256_maskz_loadu_epi16(__mmask16((1u << count) - 1), from));
+}
+DEPTHWISE_INLINE void StoreFirst(float* to, Vec<float> v, int64_t count) {
+  _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), v);
+}
+DEPTHWISE_INLINE void StoreFirst(double* to, Vec<double> v, int64_t count) {
+  _mm512_mask_storeu_pd(to, __mmask8((1u << count) - 1), v);
+}
+DEPTHWISE_INLINE void StoreFirst(uint16_t* to, Bits16 v, int64_t count) {
+  _mm256_mask_storeu_epi16(to, __mmask16((1u << count) - 1), reinterpret_cast<__m256i>(v));
+}
+#else
+template <class E>
+struct MemoryForm {
+  using Vector = Vec<E>;
+};
+template <>
+struct MemoryForm<uint16_t> {
+  using Vector = Bits16;
+};
+template <class E>
+DEPTHWISE_INLINE typename MemoryForm<E>::Vector LoadFirst(const E* from, int64_t count) {
+  typename MemoryForm<E>::Vector v{};
+  for (int64_t lane = 0; lane < count; ++lane) v[lane] = from[lane];
   return v;
 }
-
-template <class V, class E>
-DEPTHWISE_INLINE void StoreFirst(E* to, V v, int64_t count) {
-  const E* lanes = reinterpret_cast<const E*>(&v);
-  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
+template <class E>
+DEPTHWISE_INLINE void StoreFirst(E* to, typename MemoryForm<E>::Vector v, int64_t count) {
+  for (int64_t lane = 0; lane < count; ++lane) to[lane] = v[lane];
 }
+#endif
 
-struct Float32 {
-  using Element = float;
-  using Accumulator = float;
-  using Vector = Vec<float>;
+// The types that accumulate in themselves.
+template <class A>
+struct SelfAccumulating {
+  using Element = A;
+  using Accumulator = A;
+  using Vector = Vec<A>;
 
-  static DEPTHWISE_INLINE Vector Load(const float* from) { return LoadUnaligned<Vector>(from); }
-  static DEPTHWISE_INLINE void Store(float* to, Vector v) { StoreUnaligned(to, v); }
-#if defined(__AVX512F__)
-  static DEPTHWISE_INLINE void StorePartial(float* to, Vector v, int64_t count) {
-    _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), v);
+  static DEPTHWISE_INLINE Vector Load(const A* from) { return LoadUnaligned<Vector>(from); }
+  static DEPTHWISE_INLINE void Store(A* to, Vector v) { StoreUnaligned(to, v); }
+  static DEPTHWISE_INLINE Vector LoadPartial(const A* from, int64_t count) {
+    return LoadFirst(from, count);
   }
-  static DEPTHWISE_INLINE Vector LoadPartial(const float* from, int64_t count) {
-    return _mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
-  }
-#else
-  static DEPTHWISE_INLINE void StorePartial(float* to, Vector v, int64_t count) {
+  static DEPTHWISE_INLINE void StorePartial(A* to, Vector v, int64_t count) {
     StoreFirst(to, v, count);
   }
-  static DEPTHWISE_INLINE Vector LoadPartial(const float* from, int64_t count) {
-    return LoadFirst<Vector>(from, count);
-  }
-#endif
-  static DEPTHWISE_INLINE float LoadOne(const float* from) { return *from; }
-  static DEPTHWISE_INLINE bool IsFinite(float value) { return value - value == 0; }
+  static DEPTHWISE_INLINE A LoadOne(const A* from) { return *from; }
+  static DEPTHWISE_INLINE bool IsFinite(A value) { return value - value == 0; }
 };
 
-struct Float64 {
-  using Element = double;
-  using Accumulator = double;
-  using Vector = Vec<double>;
-
-  static DEPTHWISE_INLINE Vector Load(const double* from) { return LoadUnaligned<Vector>(from); }
-  static DEPTHWISE_INLINE void Store(double* to, Vector v) { StoreUnaligned(to, v); }
-#if defined(__AVX512F__)
-  static DEPTHWISE_INLINE void StorePartial(double* to, Vector v, int64_t count) {
-    _mm512_mask_storeu_pd(to, __mmask8((1u << count) - 1), v);
-  }
-  static DEPTHWISE_INLINE Vector LoadPartial(const double* from, int64_t count) {
-    return _mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), from);
-  }
-#else
-  static DEPTHWISE_INLINE void StorePartial(double* to, Vector v, int64_t count) {
-    StoreFirst(to, v, count);
-  }
-  static DEPTHWISE_INLINE Vector LoadPartial(const double* from, int64_t count) {
-    return LoadFirst<Vector>(from, count);
-  }
-#endif
-  static DEPTHWISE_INLINE double LoadOne(const double* from) { return *from; }
-  static DEPTHWISE_INLINE bool IsFinite(double value) { return value - value == 0; }
-};
+using Float32 = SelfAccumulating<float>;
+using Float64 = SelfAccumulating<double>;
 
 // What the two 16-bit types share, given Widen and Narrow between Bits16 and float vectors.
 template <class Derived, uint16_t kExponentMask>
@@ -250,23 +247,12 @@ struct Narrow16 {
   static DEPTHWISE_INLINE void Store(uint16_t* to, Vector v) {
     StoreUnaligned(to, Derived::Narrow(v));
   }
-#if defined(__AVX512F__)
-  static DEPTHWISE_INLINE void StorePartial(uint16_t* to, Vector v, int64_t count) {
-    _mm256_mask_storeu_epi16(to, __mmask16((1u << count) - 1),
-                             reinterpret_cast<__m256i>(Derived::Narrow(v)));
-  }
   static DEPTHWISE_INLINE Vector LoadPartial(const uint16_t* from, int64_t count) {
-    return Derived::Widen(
-        reinterpret_cast<Bits16>(_mm256_maskz_loadu_epi16(__mmask16((1u << count) - 1), from)));
+    return Derived::Widen(LoadFirst(from, count));
   }
-#else
   static DEPTHWISE_INLINE void StorePartial(uint16_t* to, Vector v, int64_t count) {
     StoreFirst(to, Derived::Narrow(v), count);
   }
-  static DEPTHWISE_INLINE Vector LoadPartial(const uint16_t* from, int64_t count) {
-    return Derived::Widen(LoadFirst<Bits16>(from, count));
-  }
-#endif
   static DEPTHWISE_INLINE float LoadOne(const uint16_t* from) {
     return Derived::Widen(Bits16{} + *from)[0];
   }
@@ -349,24 +335,14 @@ struct IndexOf<double> {
   using Type = Vec<int64_t>;
 };
 
-// The element type whose memory form is the accumulator itself: what packed rows hold.
-template <class A>
-struct PlainOf;
-template <>
-struct PlainOf<float> {
-  using Type = Float32;
-};
-template <>
-struct PlainOf<double> {
-  using Type = Float64;
-};
+// The element type of packed rows.
 template <class S>
-using Plain = typename PlainOf<typename S::Accumulator>::Type;
+using Plain = SelfAccumulating<typename S::Accumulator>;
 
 // Whether a full vector of S is a whole cache line, so that it can be stored past the caches.
 template <class S>
-inline constexpr bool kCanStream = kVectorBytes == 64 &&
-                                   sizeof(typename S::Element) == sizeof(typename S::Accumulator);
+inline constexpr bool kCanStream =
+    kVectorBytes == 64 && sizeof(typename S::Element) == sizeof(typename S::Accumulator);
 
 // Stores a vector; with `stream`, which asks for kCanStream and a 64-byte aligned `to`, past the
 // caches: a large output is not read before it is written. Ends with FinishStreams().

@@ -41,60 +41,26 @@ struct TileRows {
 template <int kRows, class Rows, class Step>
 DEPTHWISE_INLINE void ForEachInputRow(Rows rows, int64_t filter_height, int64_t stride,
                                       int64_t rows_used, Step&& step) {
+  static_assert(kRows <= 4);
   int64_t first = 0, last = 0;
   for (int64_t r = rows.row_begin; r < rows.row_end; ++r, rows.Advance()) {
     while (last + 1 < rows_used && r >= (last + 1) * stride) ++last;
     while (r >= first * stride + filter_height) ++first;
-    if constexpr (kRows == 2) {
-      switch (first * 2 + last) {
-        case 0:
-          step(Size<0>{}, Size<0>{}, r, rows.row);
-          break;
-        case 1:
-          step(Size<0>{}, Size<1>{}, r, rows.row);
-          break;
-        case 3:
-          step(Size<1>{}, Size<1>{}, r, rows.row);
-          break;
-        default:
-          break;  // a row between two windows (stride > filter_height)
-      }
-    } else {
-      static_assert(kRows == 4);
-      switch (first * 4 + last) {
-        case 0:
-          step(Size<0>{}, Size<0>{}, r, rows.row);
-          break;
-        case 1:
-          step(Size<0>{}, Size<1>{}, r, rows.row);
-          break;
-        case 2:
-          step(Size<0>{}, Size<2>{}, r, rows.row);
-          break;
-        case 3:
-          step(Size<0>{}, Size<3>{}, r, rows.row);
-          break;
-        case 5:
-          step(Size<1>{}, Size<1>{}, r, rows.row);
-          break;
-        case 6:
-          step(Size<1>{}, Size<2>{}, r, rows.row);
-          break;
-        case 7:
-          step(Size<1>{}, Size<3>{}, r, rows.row);
-          break;
-        case 10:
-          step(Size<2>{}, Size<2>{}, r, rows.row);
-          break;
-        case 11:
-          step(Size<2>{}, Size<3>{}, r, rows.row);
-          break;
-        case 15:
-          step(Size<3>{}, Size<3>{}, r, rows.row);
-          break;
-        default:
-          break;
-      }
+    const auto call = [&](auto from, auto to) {
+      if constexpr (decltype(to)::value < kRows) step(from, to, r, rows.row);
+    };
+    switch (first * 4 + last) {
+      case 0: call(Size<0>{}, Size<0>{}); break;
+      case 1: call(Size<0>{}, Size<1>{}); break;
+      case 2: call(Size<0>{}, Size<2>{}); break;
+      case 3: call(Size<0>{}, Size<3>{}); break;
+      case 5: call(Size<1>{}, Size<1>{}); break;
+      case 6: call(Size<1>{}, Size<2>{}); break;
+      case 7: call(Size<1>{}, Size<3>{}); break;
+      case 10: call(Size<2>{}, Size<2>{}); break;
+      case 11: call(Size<2>{}, Size<3>{}); break;
+      case 15: call(Size<3>{}, Size<3>{}); break;
+      default: break;  // a row between two windows (stride > filter_height)
     }
   }
 }

@@ -1,8 +1,9 @@
 """Against TensorFlow itself, on drawn problems of the kind that it computes correctly.
 
-That is: NHWC (its CPU kernels know NCHW in two dtypes alone), equal strides, no dilation with a stride, output not
-empty. Values are small integers such that every sum is exact in every dtype, so that the two must
-agree to the last bit. These tests run only if asked for, and then fail without TensorFlow.
+That is: NHWC (its CPU kernels know NCHW in two dtypes alone), equal strides, no dilation with a
+stride, output not empty. Values are small integers such that every sum is exact in every dtype, so
+that the two must agree to the last bit. These tests run only if asked for, and then fail without
+TensorFlow.
 """
 
 from __future__ import annotations
