@@ -86,14 +86,16 @@ struct Item {
   int64_t block, b;
 };
 
+// Residues come last: threads that work at the same time then do not write interleaved rows, whose
+// ends share cache lines.
 inline Item ItemOf(const Geometry& g, const ForwardPlan& plan, int64_t item) {
   const int64_t residues = Residues(g.stride_height, g.dilation_height);
   const int64_t chunks = CeilDiv(CeilDiv(g.out_height, residues), plan.rows_per_item);
-  const Axis rows = RowAxis(g, item / chunks % residues);
   const int64_t first = item % chunks * plan.rows_per_item;
-  const int64_t group = item / (chunks * residues);
-  return {rows, first, Min(rows.out_count, first + plan.rows_per_item), group % plan.blocks,
-          group / plan.blocks};
+  const int64_t block = item / chunks % plan.blocks;
+  const int64_t b = item / (chunks * plan.blocks) % g.batch;
+  const Axis rows = RowAxis(g, item / (chunks * plan.blocks * g.batch));
+  return {rows, first, Min(rows.out_count, first + plan.rows_per_item), block, b};
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA
