@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import Peer
-from depthwise import _api
+from depthwise import _settings
 
 
 def describe(module: str, peers: Mapping[str, Peer], threads: int) -> dict[str, Any]:
     """Return the header of a result, ready for JSON; ``module`` is what ``python -m`` ran."""
-    config = _api.config()
+    config = _settings.config()
     return {
         "cpu": _cpu_model(),
         "usable_cores": _usable_cores(),

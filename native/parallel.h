@@ -6,7 +6,7 @@
 
 namespace depthwise {
 
-// The same as MAX_THREADS in src/depthwise/_api.py.
+// The same as MAX_THREADS in src/depthwise/_settings.py.
 inline constexpr int kMaxThreads = 1024;
 
 // How many threads one ParallelFor() may use, the calling one included. At the first use it is the

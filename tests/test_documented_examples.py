@@ -11,7 +11,7 @@ import pytest
 
 import depthwise
 from comparator import DTYPES, assert_same_bits
-from depthwise import _api
+from depthwise import _api, _settings
 
 IMAGE = np.array([[1, 2], [3, 4], [5, 6]], np.float32).reshape(1, 3, 2, 1)
 FILTER = np.array([[1, 2], [3, 4]], np.float32).reshape(2, 1, 1, 2)
@@ -82,7 +82,7 @@ def test_show_config(capsys: pytest.CaptureFixture[str], isa: str) -> None:
     printed = capsys.readouterr().out
     assert isa in printed
     assert depthwise.__version__ in printed
-    config = _api.config()
+    config = _settings.config()
     assert config["isa"] == isa
     assert config["num_threads"] == depthwise.get_num_threads()
     assert isa in config["supported_isas"]

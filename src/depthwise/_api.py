@@ -1,17 +1,13 @@
-"""The public functions: validated geometry, then the backend of the array type."""
+"""The public function: validated geometry, then the backend of the array type."""
 
 from __future__ import annotations
 
-import operator
 from typing import Any, TypeVar
 
-from . import _native
 from ._backends import find_backend
 from ._geometry import make_geometry
 
 ArrayT = TypeVar("ArrayT")
-
-MAX_THREADS = 1024
 
 
 def depthwise_conv2d(
@@ -121,56 +117,3 @@ def depthwise_conv2d(
             raise
         raise type(error)(f"{name}: {error}") from None
     return output
-
-
-def set_num_threads(n: int) -> None:
-    """Set how many threads a call may use, the calling one included.
-
-    Parameters
-    ----------
-    n : int
-        From 1 to 1024. The default is the environment variable DEPTHWISE_NUM_THREADS, else
-        OMP_NUM_THREADS, else the number of cores that the process may use; a variable that does
-        not hold such a number counts as unset.
-
-    Raises
-    ------
-    TypeError
-        `n` is not an integer.
-    ValueError
-        `n` is out of range.
-    """
-    if type(n).__name__ in ("bool", "bool_"):
-        raise TypeError(f"n is the bool {n}; needed an integer")
-    try:
-        count = operator.index(n)
-    except TypeError:
-        raise TypeError(f"n is {n!r} of type {type(n).__name__}; needed an integer") from None
-    if not 1 <= count <= MAX_THREADS:
-        raise ValueError(f"n is {count}; needed an integer from 1 to {MAX_THREADS}")
-    _native.set_num_threads(count)
-
-
-def get_num_threads() -> int:
-    """Return how many threads a call may use, the calling one included."""
-    return _native.get_num_threads()
-
-
-def config() -> dict[str, Any]:
-    """Return what ``show_config`` prints."""
-    from . import __version__
-
-    return {
-        "version": __version__,
-        "isa": _native.get_isa(),
-        "supported_isas": _native.supported_isas(),
-        "num_threads": _native.get_num_threads(),
-        "compiler": _native.compiler,
-    }
-
-
-def show_config() -> None:
-    """Print the version, the instruction set in use, the number of threads and the compiler."""
-    for key, value in config().items():
-        text = ", ".join(value) if isinstance(value, list) else value
-        print(f"{key}: {text}")

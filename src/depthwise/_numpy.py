@@ -1,4 +1,4 @@
-"""NumPy arrays in and out of the native kernels; the only caller of ``_native``.
+"""NumPy arrays in and out of the native kernels, which nothing else calls.
 
 Requirements that shaped this file:
 - any memory layout is accepted; what the kernels cannot read in place (byte order, alignment) is
@@ -12,16 +12,18 @@ from __future__ import annotations
 import math
 import sys
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy import ndarray
 
 from . import _native
 from ._geometry import Geometry
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:  # numpy.typing would take 3% of the import.
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
 
 # From this output size on the alignment of a block of its own is worth the microsecond it costs.
 _REUSED_BYTES = 256 * 1024
