@@ -1,9 +1,11 @@
 // One pool of workers for the process. A caller that finds it free opens seats, workers take them,
 // and all of them and the caller draw ranges from a counter. When the ranges are gone the caller
 // closes the seats and waits only for workers that have one: on a busy machine a worker can be
-// milliseconds late, and by then the caller has done the work alone.
+// milliseconds late, and by then the caller has done the work alone. While two other programs
+// compute, 1000 calls of 600 us with 2 threads take 1.8 s, as with one; with GCC's OpenMP 10 s.
 //
-// Times in this file: AMD EPYC (Zen 4), 2 cores of a virtual machine, real-time priority, 2026-11.
+// Times in this file: AMD EPYC (Zen 4), 2 cores of a virtual machine, 2026-11. All but the above
+// were taken at real-time priority, since the machine was in use.
 #include "parallel.h"
 
 #include <algorithm>
