@@ -47,7 +47,7 @@ struct ChannelTile {
 
   DEPTHWISE_INLINE void Run(int64_t channel, const A* taps, E* out) const {
     V sums[kChannelRows][kChannelColumns] = {};
-    const auto step = [&](auto first, auto last, int64_t r, const E* row) {
+    const auto step = [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
       const A* tap_row = taps + (r - kLast * arrays.row_stride) * arrays.filter_width * kCount;
       if constexpr (kWidth != 0) {

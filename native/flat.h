@@ -53,7 +53,7 @@ struct FlatTile {
   // Vector j has room - j * pattern_step elements to store, at most a full vector.
   DEPTHWISE_INLINE void Run(E* out, int64_t room) const {
     V sums[kFlatRows][kVectors] = {};
-    const auto step = [&](auto first, auto last, int64_t r, const A* row) {
+    const auto step = [&](auto first, auto last, int64_t r, const A* row) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
       AddRow<kFirst, kLast>(
           sums, row,

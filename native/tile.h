@@ -46,7 +46,7 @@ DEPTHWISE_INLINE void ForEachInputRow(Rows rows, int64_t filter_height, int64_t 
   for (int64_t r = rows.row_begin; r < rows.row_end; ++r, rows.Advance()) {
     while (last + 1 < rows_used && r >= (last + 1) * stride) ++last;
     while (r >= first * stride + filter_height) ++first;
-    const auto call = [&](auto from, auto to) {
+    const auto call = [&](auto from, auto to) DEPTHWISE_INLINE_LAMBDA {
       if constexpr (decltype(to)::value < kRows) step(from, to, r, rows.row);
     };
     switch (first * 4 + last) {
