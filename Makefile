@@ -61,7 +61,8 @@ aarch64: $(VENV)/build  ## the same, cross-compiled for 64-bit Arm and run under
 	  -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake)
 
 # The interpreter is not built with the sanitizers, so their run-time library is loaded ahead of it,
-# and that of C++ with it, whose exceptions it intercepts. Python itself never frees everything.
+# and that of C++ with it, whose exceptions it intercepts. Python itself never frees everything, and
+# pytest would swallow the report of an error.
 SANITIZED := $(BUILD)/sanitize/package
 SANITIZER_LIBRARIES = $(foreach name,asan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
 .PHONY: sanitize
@@ -71,7 +72,8 @@ sanitize: $(VENV)/installed  ## self-test and forward tests under GCC's sanitize
 	$(BIN)/cmake --install $(BUILD)/sanitize --prefix $(SANITIZED)
 	cp src/depthwise/*.py $(SANITIZED)/depthwise/
 	LD_PRELOAD='$(SANITIZER_LIBRARIES)' ASAN_OPTIONS=detect_leaks=0 \
-	  PYTHONPATH=$(SANITIZED) $(BIN)/pytest tests/test_forward_*.py
+	  PYTHONPATH=$(SANITIZED) \
+	  $(BIN)/pytest -p no:faulthandler --capture=sys tests/test_forward_*.py
 
 .PHONY: clean
 clean:  ## remove .venv, build and all caches

@@ -127,14 +127,15 @@ nb::dict TileConstants() {
   nb::dict constants;
   constants["lanes"] = table.lanes;
   constants["tile_rows"] = table.tile_rows;
-  constants["tile_cols"] = table.tile_columns;
+  constants["tile_columns"] = table.tile_columns;
   return constants;
 }
 
 }  // namespace
 
 NB_MODULE(_native, m) {
-  m.doc() = "Native kernels of depthwise. Arguments are checked for memory safety alone.";
+  m.doc() =
+      "Native kernels of depthwise. Arrays are checked against the geometry, which is trusted.";
 
   nb::class_<Geometry>(m, "Geometry", "A valid problem; the fields of _geometry.Geometry.")
       .def(nb::new_(&MakeGeometry), "batch"_a, "in_height"_a, "in_width"_a, "in_channels"_a,

@@ -37,10 +37,10 @@ struct BlockPacker {
   int64_t in_width;
   int64_t first_column, columns;  // input columns that a packed row holds
 
-  // Packs the input rows [row, row + count) of `step` apart to successive rows of the ring.
+  // Packs the unit rows [unit, end) of `rows` to the ring.
   DEPTHWISE_INLINE void Pack(const Ring<A>& ring, int64_t unit, int64_t end,
                              const Axis& rows) const {
-    const int64_t begin = Max(0, -first_column);
+    const int64_t begin = Min(columns, Max(0, -first_column));
     const int64_t inside = Max(0, Min(columns, in_width - first_column) - begin);
     for (int64_t u = unit; u < end; ++u) {
       A* to = ring.Row(u);
@@ -196,6 +196,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       static_cast<const E*>(problem.input) + item.b * in.batch + block.FirstInput() * in.channel;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch + first_channel * out.channel;
 
+  const int64_t rows_together = RowsTogether(rows.stride, g.filter_height, kChannelRows);
   const ChannelRowsFunction<Plain<S>> compute = FindChannelRows<Plain<S>>(g);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
@@ -212,8 +213,8 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
                                          1,           false,           false,
                                          true};
     ring.packed_until = 0;
-    for (int64_t t = item.first; t < item.last; t += kChannelRows) {
-      const int64_t rows_used = Min(kChannelRows, item.last - t);
+    for (int64_t t = item.first; t < item.last; t += rows_together) {
+      const int64_t rows_used = Min(rows_together, item.last - t);
       const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) { packer.Pack(ring, unit, end, rows); });
       compute(g, arrays, ring.Rows(range), rows_used, first, first + columns, buffer);
@@ -248,30 +249,33 @@ template <class S>
 inline bool PlanBlock(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
   using A = typename S::Accumulator;
   constexpr int kCount = kLanes<A>;
-  constexpr double kVectorSize = kVectorBytes;
   const Geometry& g = problem.geometry;
   if (g.OutChannels() < kCount) return false;
   plan->blocks = CeilDiv(g.OutChannels(), kCount);
-  plan->ring_rows = (kChannelRows - 1) * RowAxis(g, 0).stride + g.filter_height;
+  const int64_t row_stride = RowAxis(g, 0).stride;
+  plan->ring_rows = WindowRows(row_stride, g.filter_height,
+                               RowsTogether(row_stride, g.filter_height, kChannelRows));
   // Strips start at a multiple of the residues, so that each finds its first column in all.
-  const int64_t residues = Residues(g.stride_width, g.dilation_width);
+  const int64_t residues = ColumnResidues(g);
   const auto ring_columns = [&](int64_t strip) {
     return (strip * residues - 1) * g.stride_width + (g.filter_width - 1) * g.dilation_width + 1;
   };
-  const double filter_vectors = static_cast<double>(g.filter_height) * g.filter_width;
-  const auto bytes_of = [&](int64_t strip) {
+  const double filter_bytes = static_cast<double>(g.filter_height) * g.filter_width * kVectorBytes;
+  const auto strip_bytes = [&](int64_t strip) {
     // The last square of a transposition may read beyond the buffer's end: hence kCount more.
     const double buffer = static_cast<double>(kChannelRows) * strip * residues + kCount;
     const double ring = static_cast<double>(plan->ring_rows) * (ring_columns(strip) + 1);
-    return (ring + filter_vectors + buffer) * kVectorSize;
+    return (ring + buffer) * kVectorBytes;
   };
+  // Planes are cut at whole vectors, so that full ones stay aligned.
+  const int64_t granule = g.channels_last ? kChannelColumns : kCount;
   const int64_t strip =
-      StripLength(CeilDiv(g.out_width, residues), kChannelColumns, limit, bytes_of);
+      StripLength(CeilDiv(g.out_width, residues), granule, limit - filter_bytes, strip_bytes);
   if (strip == 0) return false;
   plan->strip_columns = strip * residues;
   // An odd number of vectors keeps successive rows out of the same sets of the cache.
   plan->ring_row_stride = (ring_columns(strip) | 1) * kCount;
-  plan->scratch_bytes = static_cast<int64_t>(bytes_of(strip));
+  plan->scratch_bytes = static_cast<int64_t>(strip_bytes(strip) + filter_bytes);
   plan->algorithm = Algorithm::kBlock;
   return true;
 }

@@ -50,6 +50,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
   const E* image = static_cast<const E*>(problem.input) + item.b * in.batch;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch;
   A* const taps = static_cast<A*>(scratch);
+  const int64_t rows_together = RowsTogether(rows.stride, g.filter_height, kChannelRows);
   const ChannelRowsFunction<S> compute = FindChannelRows<S>(g);
 
   const int64_t vectors = CeilDiv(g.in_channels, kCount);
@@ -65,8 +66,8 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
                                   out.column,  g.in_channels,   first,
                                   last,        plan.prefetch,   plan.stream,
                                   false};
-    for (int64_t t = item.first; t < item.last; t += kChannelRows) {
-      const int64_t rows_used = Min(kChannelRows, item.last - t);
+    for (int64_t t = item.first; t < item.last; t += rows_together) {
+      const int64_t rows_used = Min(rows_together, item.last - t);
       const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
       const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row -
                      g.pad_left * in.column;

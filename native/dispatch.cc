@@ -1,3 +1,5 @@
+// The table of instruction sets, the scratch memory of threads, and the one way from a problem to
+// its kernels.
 #include "dispatch.h"
 
 #include <algorithm>
@@ -125,7 +127,8 @@ void Forward(DType dtype, const ForwardProblem& problem) {
   if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
   if (plan.repair_borders) {
     const auto repair = [&](int64_t begin, int64_t end) { kernels.repair(problem, begin, end); };
-    ParallelFor(g.batch * g.out_height, 8, repair);
+    const int64_t rows = g.batch * g.out_height;
+    ParallelFor(rows, threads == 1 ? rows : 8, repair);
   }
 }
 

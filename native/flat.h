@@ -16,9 +16,8 @@ namespace depthwise::DEPTHWISE_ISA {
 // Four rows share each unaligned load of the input.
 inline constexpr int kFlatRows = 4;
 inline constexpr int kFlatVectors = kManyRegisters ? 3 : 2;
-inline constexpr int kMaxFlatWidth = 5;
 
-// The widths below this are unrolled.
+// The largest width that FindFlatRows() has unrolled.
 inline constexpr int kMaxUnrolledFlatWidth = 5;
 
 // What one strip needs to know of its arrays; steps in elements.
@@ -268,6 +267,7 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
                              strided ? plan.ring_phase_stride : g.dilation_width * plan.period,
                              rows.out_step * out.row,
                              plan.stream};
+  const int64_t rows_together = RowsTogether(rows.stride, g.filter_height, kFlatRows);
   const FlatRowsFunction<S> compute = FindFlatRows<S>(g.filter_width);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
@@ -284,8 +284,8 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
                             in.channel,
                             plan.ring_phase_stride};
     ring.packed_until = 0;
-    for (int64_t t = item.first; t < item.last; t += kFlatRows) {
-      const int64_t rows_used = Min(kFlatRows, item.last - t);
+    for (int64_t t = item.first; t < item.last; t += rows_together) {
+      const int64_t rows_used = Min(rows_together, item.last - t);
       const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) {
         for (; unit < end; ++unit) {
@@ -318,7 +318,9 @@ inline bool PlanFlat(const ForwardProblem& problem, double limit, ForwardPlan* p
   plan->period = g.channels_last ? g.OutChannels() : 1;
   plan->phases = plan->period / GreatestCommonDivisor(plan->period, kCount);
   plan->blocks = CeilDiv(g.OutChannels(), plan->period);
-  plan->ring_rows = (kFlatRows - 1) * RowAxis(g, 0).stride + g.filter_height;
+  const int64_t row_stride = RowAxis(g, 0).stride;
+  plan->ring_rows =
+      WindowRows(row_stride, g.filter_height, RowsTogether(row_stride, g.filter_height, kFlatRows));
 
   const int64_t phases = Min(g.stride_width, g.filter_width);
   const int64_t reach = g.stride_width > 1 ? (g.filter_width - 1) / g.stride_width
@@ -330,20 +332,19 @@ inline bool PlanFlat(const ForwardProblem& problem, double limit, ForwardPlan* p
     return static_cast<double>(patterns) * plan->phases +
            static_cast<double>(CeilDiv(reach, kCount) * plan->period + 1);
   };
-  const double filter_vectors =
-      static_cast<double>(g.filter_height) * g.filter_width * plan->phases;
-  const auto bytes_of = [&](int64_t patterns) {
-    const double ring = plan->ring_rows * (phases * phase_vectors(patterns) + 1);
-    return (ring + filter_vectors) * kVectorBytes;
+  const double filter_bytes =
+      static_cast<double>(g.filter_height) * g.filter_width * plan->phases * kVectorBytes;
+  const auto strip_bytes = [&](int64_t patterns) {
+    return plan->ring_rows * (phases * phase_vectors(patterns) + 1) * kVectorBytes;
   };
-  const int64_t patterns =
-      StripLength(CeilDiv(g.out_width, pattern_columns), kFlatVectors, limit, bytes_of);
+  const int64_t patterns = StripLength(CeilDiv(g.out_width, pattern_columns), kFlatVectors,
+                                       limit - filter_bytes, strip_bytes);
   if (patterns == 0) return false;
   plan->strip_columns = patterns * pattern_columns;
   plan->ring_phase_stride = static_cast<int64_t>(phase_vectors(patterns)) * kCount;
   // An odd number of vectors keeps successive rows out of the same sets of the cache.
   plan->ring_row_stride = (phases * plan->ring_phase_stride / kCount | 1) * kCount;
-  plan->scratch_bytes = static_cast<int64_t>(bytes_of(patterns));
+  plan->scratch_bytes = static_cast<int64_t>(strip_bytes(patterns) + filter_bytes);
   plan->algorithm = Algorithm::kFlat;
   return true;
 }

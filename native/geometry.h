@@ -1,7 +1,7 @@
 // One valid depthwise convolution problem in plain integers: the same struct, with the same field
 // names, as Geometry in src/depthwise/_geometry.py, and the arithmetic of one spatial axis.
-// Everything here has internal linkage: the header is compiled once per instruction set, and no
-// inline function may be shared between them (see kernels.cc).
+// Everything here has internal linkage or is inlined by force: the header is compiled once per
+// instruction set, and no inline function may be shared between them (see kernels.cc).
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,9 @@ struct Geometry {
   int64_t out_height, out_width;
   bool channels_last;  // true: NHWC, false: NCHW
 
-  int64_t OutChannels() const { return in_channels * channel_multiplier; }
+  __attribute__((always_inline)) int64_t OutChannels() const {
+    return in_channels * channel_multiplier;
+  }
 };
 
 // Distances between neighbours of an array along each axis, in elements; may be zero or negative.
@@ -51,7 +53,9 @@ struct Axis {
   int64_t stride;
   int64_t unit_begin, unit_end;
 
-  int64_t InputCoordinate(int64_t unit) const { return in_first + unit * in_step; }
+  __attribute__((always_inline)) int64_t InputCoordinate(int64_t unit) const {
+    return in_first + unit * in_step;
+  }
 };
 
 static inline int64_t Residues(int64_t stride, int64_t dilation) {
@@ -70,6 +74,15 @@ static inline Axis MakeAxis(int64_t in_size, int64_t out_size, int64_t stride, i
   axis.unit_begin = Max(0, CeilDiv(-axis.in_first, dilation));
   axis.unit_end = Max(axis.unit_begin, CeilDiv(in_size - axis.in_first, dilation));
   return axis;
+}
+
+// How many of the residues have an output: a dilation can exceed the output by far.
+static inline int64_t RowResidues(const Geometry& g) {
+  return Min(Residues(g.stride_height, g.dilation_height), Max(1, g.out_height));
+}
+
+static inline int64_t ColumnResidues(const Geometry& g) {
+  return Min(Residues(g.stride_width, g.dilation_width), Max(1, g.out_width));
 }
 
 static inline Axis RowAxis(const Geometry& g, int64_t residue) {

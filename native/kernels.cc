@@ -34,7 +34,7 @@ inline constexpr int64_t kItemsPerThread = 4;
 // Cuts the rows of `pieces` blocks and images into items of at least `least_rows` output rows.
 void SplitRows(const Geometry& g, int64_t pieces, int64_t least_rows, int64_t threads,
                ForwardPlan* plan) {
-  const int64_t residues = Residues(g.stride_height, g.dilation_height);
+  const int64_t residues = RowResidues(g);
   const int64_t rows = CeilDiv(g.out_height, residues);
   const int64_t wanted = threads > 1 ? CeilDiv(kItemsPerThread * threads, pieces * residues) : 1;
   plan->rows_per_item = Max(Min(rows, least_rows), CeilDiv(rows, wanted));
@@ -52,9 +52,10 @@ double DataBytes(const Geometry& g) {
          (in_pixels + out_pixels * g.channel_multiplier) * sizeof(typename S::Element);
 }
 
-// Whether every full vector of the output starts at a cache line.
+// Whether every full vector of the output starts at a cache line: the rows do, and so do the strips
+// into which a packed plane is cut.
 template <class S>
-bool IsStreamable(const ForwardProblem& problem) {
+bool IsStreamable(const ForwardProblem& problem, const ForwardPlan& plan) {
   constexpr int64_t kLine = 64 / int64_t{sizeof(typename S::Element)};
   const Geometry& g = problem.geometry;
   const Strides& out = problem.output_strides;
@@ -62,18 +63,24 @@ bool IsStreamable(const ForwardProblem& problem) {
   return kCanStream<S> && reinterpret_cast<uintptr_t>(problem.output) % 64 == 0 &&
          out.batch % kLine == 0 && out.row % kLine == 0 &&
          (!by_channels || g.OutChannels() % kLine == 0) &&
-         (g.channels_last || out.channel % kLine == 0);
+         (g.channels_last || out.channel % kLine == 0) &&
+         (g.channels_last || plan.strip_columns % kLine == 0 || plan.strip_columns >= g.out_width);
+}
+
+// Whether the next rows of an image are worth fetching ahead: without gaps, so that no byte is
+// fetched which no tap reads.
+template <class S>
+bool IsDense(const ForwardProblem& problem) {
+  const Geometry& g = problem.geometry;
+  return problem.input_strides.column == g.in_channels && g.dilation_width == 1 &&
+         g.stride_width <= g.filter_width && g.stride_height <= g.filter_height;
 }
 
 template <class S>
 ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
   const Geometry& g = problem.geometry;
   ForwardPlan plan{};
-  const double bytes = DataBytes<S>(g);
-  plan.prefetch = bytes > kPrefetchBytes;
-  plan.stream = bytes > kStreamBytes && IsStreamable<S>(problem);
-  const bool few_taps = Max(g.filter_height, g.filter_width) <= kFewTaps &&
-                        g.filter_height * g.filter_width <= kFewTaps;
+  const bool few_taps = g.filter_height * g.filter_width <= kFewTaps;
   ForwardPlan direct = plan;
   const bool can_be_direct = PlanDirect<S>(problem, kScratchBytes, &direct);
   const bool is_packed =
@@ -91,6 +98,9 @@ ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
     plan.algorithm = Algorithm::kDefinition;
     plan.items = g.batch * g.out_height;
   }
+  const double bytes = DataBytes<S>(g);
+  plan.prefetch = bytes > kPrefetchBytes && IsDense<S>(problem);
+  plan.stream = bytes > kStreamBytes && IsStreamable<S>(problem, plan);
   return plan;
 }
 
@@ -116,8 +126,10 @@ constexpr ForwardKernels ForwardKernelsOf() {
 int64_t SpinMultiplyAdds(int64_t rounds) {
   constexpr int kChains = 12;
   Vec<float> sums[kChains] = {};
-  const Vec<float> a = Vec<float>{} + 0.5f, b = Vec<float>{} + 0.25f;
+  Vec<float> a = Vec<float>{} + 0.5f, b = Vec<float>{} + 0.25f;
   for (int64_t round = 0; round < rounds; ++round) {
+    Pin(a);  // or their product would be a constant, and nothing multiplied
+    Pin(b);
 #pragma GCC unroll 12
     for (int i = 0; i < kChains; ++i) {
       Pin(sums[i]);  // or the chains would be found equal, and computed once

@@ -1,7 +1,9 @@
+// Blocks that died are kept in a queue, oldest first, and handed out again to outputs of about
+// their size.
 #include "output_memory.h"
 
-#include <cstdint>
 #include <deque>
+#include <iterator>
 #include <new>
 
 #if defined(__linux__)
@@ -63,12 +65,8 @@ OutputMemory::OutputMemory(size_t bytes) : bytes_(bytes) {
       return;
     }
   }
-  // None fits: as much as is asked for is freed first, so that keeping blocks never raises the
-  // peak of memory in use.
-  for (size_t freed = 0; freed < bytes && !blocks.empty();) {
-    freed += blocks.front().capacity;
-    FreeOldest();
-  }
+  // None fits: what is kept makes room, so that it never adds to more than the limit.
+  while (kept_bytes > 0 && kept_bytes + bytes > kMaxKeptBytes) FreeOldest();
   capacity_ = bytes < kLine ? kLine : bytes;
   data_ = Allocate(capacity_);
 }

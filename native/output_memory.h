@@ -8,7 +8,7 @@
 
 namespace depthwise {
 
-// Of freed blocks at most this much is kept.
+// Of freed blocks at most this much is kept, and less while larger blocks are asked for.
 constexpr size_t kMaxKeptBytes = size_t{128} << 20;
 
 // One block, 64-byte aligned. The destructor keeps its memory for later blocks, or frees it. Not

@@ -1,5 +1,5 @@
-// Packing: what the packed kernels share. A ring keeps the packed input rows that a few output
-// rows need; filters become vectors of accumulators. Called by block.h and flat.h.
+// Packing: filters become vectors of accumulators, for every kernel; a ring keeps the packed input
+// rows that a few output rows need, for block.h and flat.h.
 #pragma once
 
 #include "kernels.h"
@@ -37,21 +37,22 @@ struct Ring {
   }
 };
 
-// The length of strips, at most `all`: short enough for the ring to stay in cache, but not shorter
-// than a few tiles; 0 if even a strip of one needs more than `limit` bytes. In double, since the
-// products of hostile sizes overflow an integer.
+// The length of strips, at most `all`: short enough for what a strip holds to stay in cache, but
+// not shorter than a few granules, of which it is a multiple if it can; 0 if even a strip of one
+// needs more than `limit` bytes. In double, since the products of hostile sizes overflow an
+// integer.
 template <class BytesOf>
-inline int64_t StripLength(int64_t all, int64_t tile, double limit, BytesOf&& bytes_of) {
+inline int64_t StripLength(int64_t all, int64_t granule, double limit, BytesOf&& strip_bytes) {
   int64_t length = all;
-  while (length > 4 * tile && bytes_of(length) > kRingBytes) length = CeilDiv(length, 2);
-  while (length > 1 && bytes_of(length) > limit) length = CeilDiv(length, 2);
-  if (length < all && length > tile) length -= length % tile;
-  return bytes_of(length) <= limit ? length : 0;
+  while (length > 4 * granule && strip_bytes(length) > kRingBytes) length = CeilDiv(length, 2);
+  while (length > 1 && strip_bytes(length) > limit) length = CeilDiv(length, 2);
+  if (length < all && length > granule) length -= length % granule;
+  return strip_bytes(length) <= limit ? length : 0;
 }
 
 // Packs the taps of the output channels [first, first + channels): for every (di, dj) one vector
 // for each of `phases` successive vectors of a packed row, in which the channels repeat every
-// `period` lanes. Lanes of channels beyond them are zero.
+// `period` lanes. In a period of a whole vector, lanes beyond the channels are zero.
 template <class S>
 inline void PackFilter(const ForwardProblem& problem, int64_t first, int64_t channels,
                        int64_t period, int64_t phases, typename S::Accumulator* to) {

@@ -38,8 +38,8 @@ struct TileRows {
 // Calls step(Size<kFirst>, Size<kLast>, r, row) for each input row r of a tile, where the output
 // rows kFirst..kLast are those that have a tap on it: output row i reads filter row r - i * stride.
 // Only the first `rows_used` of the kRows output rows are wanted; the others cost nothing.
-template <int kRows, class Rows, class Step>
-DEPTHWISE_INLINE void ForEachInputRow(Rows rows, int64_t filter_height, int64_t stride,
+template <int kRows, class E, class Step>
+DEPTHWISE_INLINE void ForEachInputRow(TileRows<E> rows, int64_t filter_height, int64_t stride,
                                       int64_t rows_used, Step&& step) {
   static_assert(kRows <= 4);
   int64_t first = 0, last = 0;
@@ -60,9 +60,20 @@ DEPTHWISE_INLINE void ForEachInputRow(Rows rows, int64_t filter_height, int64_t 
       case 10: call(Size<2>{}, Size<2>{}); break;
       case 11: call(Size<2>{}, Size<3>{}); break;
       case 15: call(Size<3>{}, Size<3>{}); break;
-      default: break;  // a row between two windows (stride > filter_height)
+      default: break;
     }
   }
+}
+
+// How many output rows are computed at a time, of kRows that a tile has: one if their windows leave
+// rows out between them, which would be packed and walked for nothing.
+DEPTHWISE_INLINE int64_t RowsTogether(int64_t stride, int64_t filter_height, int64_t tile_rows) {
+  return stride > filter_height ? 1 : tile_rows;
+}
+
+// The input rows that as many output rows read.
+DEPTHWISE_INLINE int64_t WindowRows(int64_t stride, int64_t filter_height, int64_t rows) {
+  return (rows - 1) * stride + filter_height;
 }
 
 // The input rows, in unit positions of `axis`, that output rows [first, first + count) need and
@@ -75,7 +86,8 @@ DEPTHWISE_INLINE RowRange InputRowsOf(const Axis& axis, int64_t filter_height, i
                                       int64_t count) {
   const int64_t first_unit = first * axis.stride;
   const int64_t begin = Max(0, axis.unit_begin - first_unit);
-  const int64_t end = Min((count - 1) * axis.stride + filter_height, axis.unit_end - first_unit);
+  const int64_t end =
+      Min(WindowRows(axis.stride, filter_height, count), axis.unit_end - first_unit);
   return {first_unit, begin, Max(begin, end)};
 }
 
@@ -89,8 +101,7 @@ struct Item {
 // Residues come last: threads that work at the same time then do not write interleaved rows, whose
 // ends share cache lines.
 inline Item ItemOf(const Geometry& g, const ForwardPlan& plan, int64_t item) {
-  const int64_t residues = Residues(g.stride_height, g.dilation_height);
-  const int64_t chunks = CeilDiv(CeilDiv(g.out_height, residues), plan.rows_per_item);
+  const int64_t chunks = CeilDiv(CeilDiv(g.out_height, RowResidues(g)), plan.rows_per_item);
   const int64_t first = item % chunks * plan.rows_per_item;
   const int64_t block = item / chunks % plan.blocks;
   const int64_t b = item / (chunks * plan.blocks) % g.batch;

@@ -51,7 +51,7 @@ def channel_cases() -> Iterator[Case]:
 
 def image_size_cases() -> Iterator[Case]:
     constants = tile_constants()
-    widths = sorted({n for c in constants for n in edges(c["tile_cols"])} | set(PRIMES))
+    widths = sorted({n for c in constants for n in edges(c["tile_columns"])} | set(PRIMES))
     heights = sorted({n for c in constants for n in edges(c["tile_rows"])} | set(PRIMES[:5]))
     # NCHW and few channels put columns in the lanes.
     lanes = sorted({n for c in constants for n in edges(c["lanes"])})

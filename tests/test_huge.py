@@ -70,6 +70,36 @@ def test_huge_dilations(huge: int, place: int, padding: Any, time_limit: TimeLim
     right_or_refused(time_limit, "dilations", filter=one_tap, dilations=dilations, padding=padding)
 
 
+@pytest.mark.parametrize("channels", [3, 32])
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+def test_dilations_far_beyond_the_output(
+    data_format: str, channels: int, time_limit: TimeLimit
+) -> None:
+    """Just below the limit on the effective filter size, so that they are computed."""
+    shape = (1, 3, 4, channels) if data_format == "NHWC" else (1, channels, 3, 4)
+    input = np.arange(12 * channels, dtype=np.float32).reshape(shape)
+    for taps, huge in ((2, 2**31 - 2), (3, 2**30 - 1)):
+        filter = np.arange(taps * taps * channels, dtype=np.float32)
+        filter = filter.reshape(taps, taps, channels, 1)
+        for dilations in ([huge, 1], [1, huge], [huge, huge]):
+            arguments: dict[str, Any] = {"data_format": data_format, "dilations": dilations}
+            with time_limit(SECONDS):
+                got = depthwise_conv2d(input, filter, [1] * 4, "SAME", **arguments)
+            want = depthwise_conv2d_reference(input, filter, [1] * 4, "SAME", **arguments)
+            assert_same_bits(got, want.astype(np.float32))
+
+
+@pytest.mark.parametrize("channels", [1, 16])
+def test_huge_input_that_is_broadcast(channels: int, time_limit: TimeLimit) -> None:
+    """Rows between two windows are neither packed nor walked."""
+    pixel = np.arange(1, channels + 1, dtype=np.float32)
+    input = np.broadcast_to(pixel, (1, 2**40, 1, channels))
+    filter = np.ones((2, 1, channels, 1), np.float32)
+    with time_limit(SECONDS):
+        got = depthwise_conv2d(input, filter, [1, 2**39, 1, 1], "SAME")
+    assert_same_bits(got, np.broadcast_to(2 * pixel, (1, 2, 1, channels)).copy())
+
+
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("place", [1, 2])
 @pytest.mark.parametrize("huge", HUGE)

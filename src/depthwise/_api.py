@@ -64,7 +64,7 @@ def depthwise_conv2d(
     ValueError
         A rank, size or value is not as above; the output would have a negative size.
     OverflowError
-        A padded or dilated size exceeds 2**31 - 1.
+        A padding or the size of the dilated filter exceeds 2**31 - 1.
     MemoryError
         The output does not fit in memory.
 
@@ -112,7 +112,7 @@ def depthwise_conv2d(
             input_array.shape, filter_array.shape, strides, padding, data_format, dilations
         )
         output: ArrayT = backend.depthwise_conv2d(input_array, filter_array, geometry)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, MemoryError) as error:
         if name is None:
             raise
         raise type(error)(f"{name}: {error}") from None

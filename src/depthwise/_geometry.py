@@ -5,7 +5,7 @@ Requirements that shaped this file:
 - everything after it may assume a valid problem whose arithmetic fits in int64;
 - a call on a tiny image costs microseconds, so that solved problems are cached.
 
-Called by ``_api`` (every public function) and by the front ends; calls nothing.
+Called by ``_api``; calls nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Padding = str | tuple[tuple[int, int], ...]
 class Geometry:
     """One valid depthwise convolution in integers; sizes in elements.
 
-    Equal problems are the same object (they come from a cache), so that it hashes by identity.
+    Equal problems are mostly the same object (they come from a cache); it hashes by identity.
     """
 
     batch: int

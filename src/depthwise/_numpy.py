@@ -35,7 +35,10 @@ _DTYPE_CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}
 def as_arrays(input: Any, filter: Any) -> tuple[Array, Array]:
     """Return both as arrays of one supported dtype; nested lists become float32."""
     if type(input) is ndarray and type(filter) is ndarray and input.dtype is filter.dtype:
-        _dtype_and_code(input.dtype)
+        try:
+            _dtype_and_code(input.dtype)
+        except TypeError as error:
+            raise TypeError(f"input and filter have {error}") from None
         return input, filter
     input = _as_array(input, "input")
     filter = _as_array(filter, "filter")
@@ -136,11 +139,18 @@ def _lower(geometry: Geometry) -> tuple[_native.Geometry, tuple[int, int, int, i
 def _empty(shape: tuple[int, ...], size: int, dtype: np.dtype[Any]) -> Array:
     """Return a new C-contiguous array; large ones lie in aligned memory that is reused."""
     byte_count = size * dtype.itemsize
-    if byte_count < _REUSED_BYTES:
-        return np.empty(shape, dtype)
-    if byte_count > sys.maxsize:
-        raise ValueError(
-            f"output would have shape {shape}, more than an array can hold; needed a smaller "
-            "input or padding"
-        )
-    return np.ndarray(shape, dtype, buffer=memoryview(_native.OutputMemory(byte_count)))
+    try:
+        if byte_count < _REUSED_BYTES:
+            return np.empty(shape, dtype)
+        if byte_count <= sys.maxsize:
+            return np.ndarray(shape, dtype, buffer=memoryview(_native.OutputMemory(byte_count)))
+    except ValueError:
+        pass  # No bytes, but other sizes that are too large to multiply.
+    except MemoryError:
+        raise MemoryError(
+            f"output of shape {shape} and dtype {dtype} does not fit in memory"
+        ) from None
+    raise ValueError(
+        f"output would have shape {shape}, more than an array can hold; needed a smaller input or "
+        "padding"
+    )
