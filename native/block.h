@@ -173,6 +173,29 @@ DEPTHWISE_INLINE void StorePlanes(const typename S::Accumulator* from, int64_t c
   }
 }
 
+// Stores computed rows, [rows_used, columns, lanes], to output rows `row_step` apart.
+template <class S>
+DEPTHWISE_INLINE void StoreRows(const ForwardProblem& problem, const ForwardPlan& plan,
+                                const typename S::Accumulator* from, int64_t rows_used,
+                                int64_t columns, int64_t channels, int64_t row_step,
+                                typename S::Element* to) {
+  const Strides& out = problem.output_strides;
+  const bool planes = !problem.geometry.channels_last;
+  // Rows of a plane that follow each other are stored as one sequence.
+  if (planes && row_step == columns) {
+    columns *= rows_used;
+    rows_used = 1;
+  }
+  for (int64_t i = 0; i < rows_used; ++i, to += row_step) {
+    if (planes) {
+      StorePlanes<S>(from, columns, channels, out.channel, plan.stream, to);
+    } else {
+      StoreChannels<S>(from, columns, channels, out.column, plan.stream, to);
+    }
+    from += columns * kLanes<typename S::Accumulator>;
+  }
+}
+
 template <class S>
 inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, const Item& item,
                       void* scratch) {
@@ -201,36 +224,37 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
     const BlockPacker<S> packer{
-        block,
-        image,
-        in,
-        g.in_width,
-        first * g.stride_width - g.pad_left,
-        (columns - 1) * g.stride_width + (g.filter_width - 1) * g.dilation_width + 1};
-    const ChannelArrays<Plain<S>> arrays{filter,      g.filter_height, g.filter_width,
-                                         rows.stride, kCount,          columns * kCount,
-                                         kCount,      kCount,          0,
-                                         1,           false,           false,
-                                         true};
+        .block = block,
+        .image = image,
+        .strides = in,
+        .in_width = g.in_width,
+        .first_column = first * g.stride_width - g.pad_left,
+        .columns = (columns - 1) * g.stride_width + (g.filter_width - 1) * g.dilation_width + 1,
+    };
+    const ChannelArrays<Plain<S>> arrays{
+        .taps = filter,
+        .filter_height = g.filter_height,
+        .filter_width = g.filter_width,
+        .row_stride = rows.stride,
+        .in_column_step = kCount,
+        .out_row_step = columns * kCount,
+        .out_column_step = kCount,
+        .channels = kCount,
+        .first_vector = 0,
+        .last_vector = 1,
+        .prefetch = false,
+        .stream = false,
+        .has_padding = true,
+    };
     ring.packed_until = 0;
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
       const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) { packer.Pack(ring, unit, end, rows); });
       compute(g, arrays, ring.Rows(range), rows_used, first, first + columns, buffer);
-      E* to = output + (rows.out_first + t * rows.out_step) * out.row + first * out.column;
-      // Planes whose two rows follow each other are stored as one sequence.
-      const bool joined = !g.channels_last && rows.out_step == 1 && columns == g.out_width;
-      const int64_t sequences = joined ? 1 : rows_used;
-      const int64_t length = joined ? rows_used * columns : columns;
-      for (int64_t i = 0; i < sequences; ++i, to += rows.out_step * out.row) {
-        const A* from = buffer + i * columns * kCount;
-        if (g.channels_last) {
-          StoreChannels<S>(from, length, block.channels, out.column, plan.stream, to);
-        } else {
-          StorePlanes<S>(from, length, block.channels, out.channel, plan.stream, to);
-        }
-      }
+      StoreRows<S>(problem, plan, buffer, rows_used, columns, block.channels,
+                   rows.out_step * out.row,
+                   output + (rows.out_first + t * rows.out_step) * out.row + first * out.column);
     }
   }
 }

@@ -61,11 +61,21 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
       PackFilter<S>(problem, Min(v * kCount, g.in_channels - kCount), kCount, kCount, 1,
                     taps + (v - first) * g.filter_height * g.filter_width * kCount);
     }
-    const ChannelArrays<S> arrays{taps,        g.filter_height, g.filter_width,
-                                  rows.stride, in.column,       rows.out_step * out.row,
-                                  out.column,  g.in_channels,   first,
-                                  last,        plan.prefetch,   plan.stream,
-                                  false};
+    const ChannelArrays<S> arrays{
+        .taps = taps,
+        .filter_height = g.filter_height,
+        .filter_width = g.filter_width,
+        .row_stride = rows.stride,
+        .in_column_step = in.column,
+        .out_row_step = rows.out_step * out.row,
+        .out_column_step = out.column,
+        .channels = g.in_channels,
+        .first_vector = first,
+        .last_vector = last,
+        .prefetch = plan.prefetch,
+        .stream = plan.stream,
+        .has_padding = false,
+    };
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
       const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);

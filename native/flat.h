@@ -257,32 +257,36 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
 
   const bool strided = g.stride_width > 1;
   const int64_t pattern_step = plan.phases * kCount;
-  const FlatArrays<S> arrays{filter,
-                             g.filter_height,
-                             g.filter_width,
-                             rows.stride,
-                             pattern_step,
-                             strided ? g.stride_width : g.filter_width,
-                             plan.period,
-                             strided ? plan.ring_phase_stride : g.dilation_width * plan.period,
-                             rows.out_step * out.row,
-                             plan.stream};
+  const FlatArrays<S> arrays{
+      .taps = filter,
+      .filter_height = g.filter_height,
+      .filter_width = g.filter_width,
+      .row_stride = rows.stride,
+      .pattern_step = pattern_step,
+      .group = strided ? g.stride_width : g.filter_width,
+      .group_step = plan.period,
+      .member_step = strided ? plan.ring_phase_stride : g.dilation_width * plan.period,
+      .out_row_step = rows.out_step * out.row,
+      .stream = plan.stream,
+  };
   const int64_t rows_together = RowsTogether(rows.stride, g.filter_height, kFlatRows);
   const FlatRowsFunction<S> compute = FindFlatRows<S>(g.filter_width);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
-    const FlatLayout layout{first * g.stride_width - g.pad_left,
-                            g.in_width,
-                            g.stride_width,
-                            Min(g.stride_width, g.filter_width),
-                            columns + (strided ? (g.filter_width - 1) / g.stride_width
-                                               : (g.filter_width - 1) * g.dilation_width),
-                            g.channels_last ? g.in_channels : 1,
-                            g.channels_last ? g.channel_multiplier : 1,
-                            plan.period,
-                            in.column,
-                            in.channel,
-                            plan.ring_phase_stride};
+    const FlatLayout layout{
+        .first_column = first * g.stride_width - g.pad_left,
+        .in_width = g.in_width,
+        .stride = g.stride_width,
+        .phases = Min(g.stride_width, g.filter_width),
+        .columns = columns + (strided ? (g.filter_width - 1) / g.stride_width
+                                      : (g.filter_width - 1) * g.dilation_width),
+        .channels = g.channels_last ? g.in_channels : 1,
+        .copies = g.channels_last ? g.channel_multiplier : 1,
+        .period = plan.period,
+        .column_stride = in.column,
+        .channel_stride = in.channel,
+        .phase_stride = plan.ring_phase_stride,
+    };
     ring.packed_until = 0;
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);

@@ -62,7 +62,9 @@ struct ForwardKernels {
 
 struct KernelTable {
   const char* isa;
-  int lanes, tile_rows, tile_columns;  // of float32, for tests that probe the edges of tiles
+  // For tests that probe the edges of tiles: lanes of float32, rows of a flat tile, columns of a
+  // channel tile.
+  int lanes, tile_rows, tile_columns;
   ForwardKernels forward[kNumDTypes];
   // Runs independent float32 multiply-adds in registers; returns how many floating-point
   // operations (two a multiply-add) `rounds` rounds take.

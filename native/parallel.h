@@ -1,5 +1,5 @@
-// Loops spread over threads: the only threading code. dispatch.cc calls ParallelFor(), bindings.cc
-// sets and reads the number of threads.
+// Loops spread over threads: the only threading code. dispatch.cc calls it, bindings.cc and
+// selftest.cc set the number of threads.
 #pragma once
 
 #include <cstdint>
