@@ -17,14 +17,13 @@ if(NOT CMAKE_CXX_COMPILER)
 endif()
 enable_language(CXX)
 
-# The first versions that know -march=x86-64-v4, the parts of C++20 that are used, and
-# __builtin_shufflevector (GCC 12).
-set(minimum_GNU 12)
+# The first versions that know -march=x86-64-v4 and the parts of C++20 that are used.
+set(minimum_GNU 11)
 set(minimum_Clang 14)
 set(minimum_AppleClang 14)
 set(minimum "${minimum_${CMAKE_CXX_COMPILER_ID}}")
 if(NOT minimum OR CMAKE_CXX_COMPILER_VERSION VERSION_LESS minimum)
-  message(FATAL_ERROR "depthwise needs GCC 12 or Clang 14, or newer, whose vector extensions it is "
+  message(FATAL_ERROR "depthwise needs GCC 11 or Clang 14, or newer, whose vector extensions it is "
                       "written in; found ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} "
                       "(${CMAKE_CXX_COMPILER}). Install one, or name one in the environment "
                       "variable CXX:\n${DEPTHWISE_INSTALL_HINT}")

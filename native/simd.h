@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -77,38 +78,41 @@ DEPTHWISE_INLINE E* Step(E* pointer, int64_t elements) {
   return pointer;
 }
 
+// Lane i of the result is lane kFrom[i] of the lanes of a, followed by those of b. (GCC 11, which
+// is Ubuntu 22.04's, has only the older of the two built-in functions; Clang has only the newer.)
+template <int... kFrom, class V>
+DEPTHWISE_INLINE V Shuffle(V a, V b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, kFrom...);
+#else
+  return __builtin_shuffle(a, b, decltype(a < b){kFrom...});
+#endif
+}
+
 // The first halves (kHigh: the second halves) of two vectors, element by element in turn; and every
 // second element of two vectors that lie one after the other.
+template <bool kHigh, class V, int... kLane>
+DEPTHWISE_INLINE V InterleaveLanes(V a, V b, std::integer_sequence<int, kLane...>) {
+  constexpr int kCount = sizeof...(kLane);
+  return Shuffle<((kHigh ? kCount / 2 : 0) + kLane / 2 + kLane % 2 * kCount)...>(a, b);
+}
+
+template <class V, int... kLane>
+DEPTHWISE_INLINE V EvenLanes(V a, V b, std::integer_sequence<int, kLane...>) {
+  return Shuffle<(2 * kLane)...>(a, b);
+}
+
+template <class V>
+using LanesOf = std::make_integer_sequence<int, int{sizeof(V) / sizeof(V{}[0])}>;
+
 template <bool kHigh, class V>
 DEPTHWISE_INLINE V Interleave(V a, V b) {
-  constexpr int kCount = int{sizeof(V) / sizeof(a[0])};
-  constexpr int h = kHigh ? kCount / 2 : 0;
-  if constexpr (kCount == 16) {
-    return __builtin_shufflevector(a, b, h, h + 16, h + 1, h + 17, h + 2, h + 18, h + 3, h + 19,
-                                   h + 4, h + 20, h + 5, h + 21, h + 6, h + 22, h + 7, h + 23);
-  } else if constexpr (kCount == 8) {
-    return __builtin_shufflevector(a, b, h, h + 8, h + 1, h + 9, h + 2, h + 10, h + 3, h + 11);
-  } else if constexpr (kCount == 4) {
-    return __builtin_shufflevector(a, b, h, h + 4, h + 1, h + 5);
-  } else {
-    static_assert(kCount == 2);
-    return __builtin_shufflevector(a, b, h, h + 2);
-  }
+  return InterleaveLanes<kHigh>(a, b, LanesOf<V>{});
 }
 
 template <class V>
 DEPTHWISE_INLINE V EvenLanes(V a, V b) {
-  constexpr int kCount = int{sizeof(V) / sizeof(a[0])};
-  if constexpr (kCount == 16) {
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  } else if constexpr (kCount == 8) {
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-  } else if constexpr (kCount == 4) {
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
-  } else {
-    static_assert(kCount == 2);
-    return __builtin_shufflevector(a, b, 0, 2);
-  }
+  return EvenLanes(a, b, LanesOf<V>{});
 }
 
 // Lane i of the result is lane index[i] of v.
