@@ -73,7 +73,7 @@ sanitize: $(VENV)/installed  ## self-test and forward tests under GCC's sanitize
 	cp src/depthwise/*.py $(SANITIZED)/depthwise/
 	LD_PRELOAD='$(SANITIZER_LIBRARIES)' ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=$(SANITIZED) \
-	  $(BIN)/pytest -p no:faulthandler --capture=sys tests/test_forward_*.py
+	  $(BIN)/pytest -p no:faulthandler --capture=sys tests/test_forward_*.py tests/test_strips.py
 
 .PHONY: clean
 clean:  ## remove .venv, build and all caches
