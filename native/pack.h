@@ -1,5 +1,5 @@
-// Packing: filters become vectors of accumulators, for every kernel; a ring keeps the packed input
-// rows that a few output rows need, for block.h and flat.h.
+// Packing: filters become vectors of accumulators, for direct.h, block.h and flat.h; a ring keeps
+// the packed input rows that a few output rows need, for the last two.
 #pragma once
 
 #include "kernels.h"

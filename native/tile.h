@@ -60,13 +60,13 @@ DEPTHWISE_INLINE void ForEachInputRow(TileRows<E> rows, int64_t filter_height, i
       case 10: call(Size<2>{}, Size<2>{}); break;
       case 11: call(Size<2>{}, Size<3>{}); break;
       case 15: call(Size<3>{}, Size<3>{}); break;
-      default: break;
+      default: break;  // no output row has a tap on this one
     }
   }
 }
 
-// How many output rows are computed at a time, of kRows that a tile has: one if their windows leave
-// rows out between them, which would be packed and walked for nothing.
+// How many of the tile_rows output rows of a tile are computed at a time: one if their windows
+// leave rows out between them, which would be packed and walked for nothing.
 DEPTHWISE_INLINE int64_t RowsTogether(int64_t stride, int64_t filter_height, int64_t tile_rows) {
   return stride > filter_height ? 1 : tile_rows;
 }

@@ -1,0 +1,64 @@
+"""The memory of large outputs: aligned, used again, never while an array still has it, bounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from comparator import Array
+from depthwise import _native, depthwise_conv2d
+
+ONE_TAP = np.ones((1, 1, 1, 1), np.float32)
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> None:
+    """What earlier tests left would serve these."""
+    _native.release_kept_memory()
+
+
+def output_of(megabytes: int) -> Array:
+    """Return an output of that size, whose values are those of the input."""
+    return depthwise_conv2d(
+        np.ones((1, megabytes, MEGABYTE // 4, 1), np.float32), ONE_TAP, [1] * 4, "VALID"
+    )
+
+
+def address(array: Array) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def test_large_outputs_start_at_a_cache_line() -> None:
+    outputs = [output_of(size) for size in (1, 2, 5, 1, 2, 5)]
+    assert all(address(output) % 64 == 0 for output in outputs)
+    assert len({address(output) for output in outputs}) == len(outputs)
+
+
+def test_outputs_of_alternating_sizes_are_served_from_what_is_kept() -> None:
+    seen: dict[int, set[int]] = {1: set(), 3: set(), 8: set()}
+    for _ in range(4):
+        for size, addresses in seen.items():
+            addresses.add(address(output_of(size)))
+    assert [len(addresses) for addresses in seen.values()] == [1, 1, 1]
+
+
+def test_a_view_keeps_the_memory_from_being_used_again() -> None:
+    view = output_of(1)[0, :, 7:9]
+    others = [output_of(1) for _ in range(3)]
+    for other in others:
+        other.fill(0)
+    np.testing.assert_array_equal(view, np.ones_like(view))
+
+
+def test_what_is_kept_is_bounded_and_can_be_released() -> None:
+    outputs = [output_of(size) for size in (40, 40, 40, 40)]
+    del outputs
+    kept = _native.release_kept_memory()
+    assert 0 < kept <= _native.max_kept_bytes
+    assert _native.release_kept_memory() == 0
+
+
+def test_an_output_larger_than_the_bound_is_not_kept() -> None:
+    output_of(_native.max_kept_bytes // MEGABYTE + 1)
+    assert _native.release_kept_memory() == 0
