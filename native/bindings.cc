@@ -52,8 +52,6 @@ class ReleasedGil {
   PyThreadState* state_;
 };
 
-constexpr size_t kElementSize[kNumDTypes] = {4, 8, 2, 2};
-
 Strides StridesOf(const nb::ndarray<nb::ro>& array, bool channels_last) {
   const int row = channels_last ? 1 : 2;
   return {array.stride(0), array.stride(row), array.stride(row + 1),
@@ -83,14 +81,33 @@ void CheckImages(const Array& array, const char* name, size_t element_size, cons
   }
 }
 
+size_t ElementSize(int dtype) {
+  if (dtype < 0 || dtype >= kNumDTypes) throw std::invalid_argument("dtype is not a known code");
+  return kElementSize[dtype];
+}
+
+template <class Array>
+void CheckInput(const Array& array, const char* name, size_t element_size, const Geometry& g) {
+  CheckImages(array, name, element_size, g, g.in_height, g.in_width, g.in_channels);
+}
+
+template <class Array>
+void CheckOutput(const Array& array, const char* name, size_t element_size, const Geometry& g) {
+  CheckImages(array, name, element_size, g, g.out_height, g.out_width, g.OutputChannels());
+}
+
+template <class Array>
+void CheckFilter(const Array& array, const char* name, size_t element_size, const Geometry& g) {
+  CheckShape(array, name, element_size, g.filter_height, g.filter_width, g.in_channels,
+             g.channel_multiplier);
+}
+
 void ForwardBinding(const Geometry& g, int dtype, const InputArray& input,
                     const FilterArray& filter, const OutputArray& output) {
-  if (dtype < 0 || dtype >= kNumDTypes) throw std::invalid_argument("dtype is not a known code");
-  const size_t size = kElementSize[dtype];
-  CheckImages(input, "input", size, g, g.in_height, g.in_width, g.in_channels);
-  CheckShape(filter, "filter", size, g.filter_height, g.filter_width, g.in_channels,
-             g.channel_multiplier);
-  CheckImages(output, "output", size, g, g.out_height, g.out_width, g.OutChannels());
+  const size_t size = ElementSize(dtype);
+  CheckInput(input, "input", size, g);
+  CheckFilter(filter, "filter", size, g);
+  CheckOutput(output, "output", size, g);
   const ForwardProblem problem{g,
                                input.data(),
                                StridesOf(nb::ndarray<nb::ro>(input), g.channels_last),
@@ -101,6 +118,39 @@ void ForwardBinding(const Geometry& g, int dtype, const InputArray& input,
   Forward(static_cast<DType>(dtype), problem);
 }
 
+void BackpropInputBinding(const Geometry& g, int dtype, const FilterArray& filter,
+                          const InputArray& out_backprop, const OutputArray& input_backprop) {
+  const size_t size = ElementSize(dtype);
+  CheckFilter(filter, "filter", size, g);
+  CheckOutput(out_backprop, "out_backprop", size, g);
+  CheckInput(input_backprop, "input_backprop", size, g);
+  const ForwardProblem problem{Transposed(g),
+                               out_backprop.data(),
+                               StridesOf(nb::ndarray<nb::ro>(out_backprop), g.channels_last),
+                               filter.data(),
+                               input_backprop.data(),
+                               StridesOf(nb::ndarray<nb::ro>(input_backprop), g.channels_last)};
+  const ReleasedGil released;
+  Forward(static_cast<DType>(dtype), problem);
+}
+
+void BackpropFilterBinding(const Geometry& g, int dtype, const InputArray& input,
+                           const InputArray& out_backprop, const OutputArray& filter_backprop) {
+  const size_t size = ElementSize(dtype);
+  CheckInput(input, "input", size, g);
+  CheckOutput(out_backprop, "out_backprop", size, g);
+  CheckFilter(filter_backprop, "filter_backprop", size, g);
+  const FilterGradientProblem problem{
+      g,
+      input.data(),
+      StridesOf(nb::ndarray<nb::ro>(input), g.channels_last),
+      out_backprop.data(),
+      StridesOf(nb::ndarray<nb::ro>(out_backprop), g.channels_last),
+      filter_backprop.data()};
+  const ReleasedGil released;
+  FilterGradient(static_cast<DType>(dtype), problem);
+}
+
 Geometry MakeGeometry(int64_t batch, int64_t in_height, int64_t in_width, int64_t in_channels,
                       int64_t filter_height, int64_t filter_width, int64_t channel_multiplier,
                       int64_t stride_height, int64_t stride_width, int64_t dilation_height,
@@ -109,7 +159,8 @@ Geometry MakeGeometry(int64_t batch, int64_t in_height, int64_t in_width, int64_
   return {batch,         in_height,       in_width,           in_channels,
           filter_height, filter_width,    channel_multiplier, stride_height,
           stride_width,  dilation_height, dilation_width,     pad_top,
-          pad_left,      out_height,      out_width,          channels_last};
+          pad_left,      out_height,      out_width,          channels_last,
+          false};
 }
 
 // The buffer protocol of OutputMemory: writable bytes, which the view keeps alive.
@@ -154,6 +205,15 @@ NB_MODULE(_native, m) {
   m.def("forward", &ForwardBinding, "geometry"_a, "dtype"_a, nb::arg("input").noconvert(),
         nb::arg("filter").noconvert(), nb::arg("output").noconvert(),
         "Computes output; input may have any strides, filter and output are C-contiguous.");
+
+  m.def("backprop_input", &BackpropInputBinding, "geometry"_a, "dtype"_a,
+        nb::arg("filter").noconvert(), nb::arg("out_backprop").noconvert(),
+        nb::arg("input_backprop").noconvert(),
+        "Computes input_backprop; out_backprop may have any strides, the others are C-contiguous.");
+  m.def("backprop_filter", &BackpropFilterBinding, "geometry"_a, "dtype"_a,
+        nb::arg("input").noconvert(), nb::arg("out_backprop").noconvert(),
+        nb::arg("filter_backprop").noconvert(),
+        "Computes filter_backprop, C-contiguous; input and out_backprop may have any strides.");
 
   m.def("set_num_threads", &SetNumThreads, "n"_a);
   m.def("get_num_threads", &GetNumThreads);

@@ -13,7 +13,8 @@
 namespace depthwise::DEPTHWISE_ISA {
 
 // Where the lanes of a block come from. Lane l holds output channel first_channel + l, for
-// l < channels, and so input channel (first_channel + l) / multiplier.
+// l < channels, and so input channel (first_channel + l) / multiplier. (In a transposed problem an
+// output channel has `planes` input channels of its own, and the multiplier here is 1.)
 struct BlockChannels {
   int64_t first_channel, channels, multiplier;
 
@@ -34,6 +35,7 @@ struct BlockPacker {
   BlockChannels block;
   const E* image;  // element of row 0, column 0 and the first input channel of the block
   Strides strides;
+  int64_t plane_step;  // elements between the channels of a transposed problem's `planes`
   int64_t in_width;
   int64_t first_column, columns;  // input columns that a packed row holds
 
@@ -52,14 +54,15 @@ struct BlockPacker {
     const bool planes = strides.column == 1 && strides.channel != 1;
     // Whole rows that follow each other are transposed as one sequence: with 14 columns, 28 of two
     // rows fill two squares of 16 almost, where single rows leave an eighth empty; with 7, half.
-    const bool joined =
-        planes && inside == in_width && rows.in_step == 1 && strides.row == in_width;
+    const bool joined = planes && inside == in_width && rows.in_step == 1 && rows.planes == 1 &&
+                        strides.row == in_width;
     if (joined) {
       PackPlanes(from + rows.InputCoordinate(unit) * strides.row, ring, unit, end, begin, inside);
       return;
     }
     for (int64_t u = unit; u < end; ++u) {
-      const E* row = from + rows.InputCoordinate(u) * strides.row;
+      const E* row =
+          from + rows.InputCoordinate(u) * strides.row + u % rows.planes * plane_step;
       if (planes) {
         PackPlanes(row, ring, u, u + 1, begin, inside);
       } else if (strides.channel == 1) {
@@ -209,33 +212,36 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
 
   Ring<A> ring{static_cast<A*>(scratch), plan.ring_rows, plan.ring_row_stride};
   A* const filter = ring.memory + ring.count * ring.row_stride;
-  A* const buffer = filter + g.filter_height * g.filter_width * kCount;
 
   const int64_t first_channel = item.block * kCount;
-  const BlockChannels block{first_channel, Min(kCount, g.OutChannels() - first_channel),
-                            g.channel_multiplier};
-  PackFilter<S>(problem, first_channel, block.channels, kCount, 1, filter);
-  const E* image =
-      static_cast<const E*>(problem.input) + item.b * in.batch + block.FirstInput() * in.channel;
+  const BlockChannels block{first_channel, Min(kCount, g.OutputChannels() - first_channel),
+                            g.transposed ? 1 : g.channel_multiplier};
+  A* const buffer = PackFilterClasses<S>(problem, rows, first_channel, block.channels, filter);
+  Strides strides = in;
+  strides.channel *= rows.planes;
+  const E* image = static_cast<const E*>(problem.input) + item.b * in.batch +
+                   block.FirstInput() * strides.channel;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch + first_channel * out.channel;
 
-  const int64_t rows_together = RowsTogether(rows.stride, g.filter_height, kChannelRows);
-  const ChannelRowsFunction<Plain<S>> compute = FindChannelRows<Plain<S>>(g);
+  const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
+    const ColumnRange in_columns = InputColumnsOf(g, first, first + columns);
     const BlockPacker<S> packer{
         .block = block,
         .image = image,
-        .strides = in,
+        .strides = strides,
+        .plane_step = in.channel,
         .in_width = g.in_width,
-        .first_column = first * g.stride_width - g.pad_left,
-        .columns = (columns - 1) * g.stride_width + (g.filter_width - 1) * g.dilation_width + 1,
+        .first_column = in_columns.begin,
+        .columns = in_columns.end - in_columns.begin,
     };
     const ChannelArrays<Plain<S>> arrays{
         .taps = filter,
-        .filter_height = g.filter_height,
-        .filter_width = g.filter_width,
+        .taps_step = 0,
+        .window_rows = rows.window,
         .row_stride = rows.stride,
+        .first_column = in_columns.begin,
         .in_column_step = kCount,
         .out_row_step = columns * kCount,
         .out_column_step = kCount,
@@ -249,9 +255,9 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
     ring.packed_until = 0;
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
-      const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
+      const RowRange range = InputRowsOf(rows, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) { packer.Pack(ring, unit, end, rows); });
-      compute(g, arrays, ring.Rows(range), rows_used, first, first + columns, buffer);
+      ChannelRows<Plain<S>>(g, arrays, ring.Rows(range), rows_used, first, first + columns, buffer);
       StoreRows<S>(problem, plan, buffer, rows_used, columns, block.channels,
                    rows.out_step * out.row,
                    output + (rows.out_first + t * rows.out_step) * out.row + first * out.column);
@@ -274,17 +280,13 @@ inline bool PlanBlock(const ForwardProblem& problem, double limit, ForwardPlan* 
   using A = typename S::Accumulator;
   constexpr int kCount = kLanes<A>;
   const Geometry& g = problem.geometry;
-  if (g.OutChannels() < kCount) return false;
-  plan->blocks = CeilDiv(g.OutChannels(), kCount);
-  const int64_t row_stride = RowAxis(g, 0).stride;
-  plan->ring_rows = WindowRows(row_stride, g.filter_height,
-                               RowsTogether(row_stride, g.filter_height, kChannelRows));
+  if (g.OutputChannels() < kCount) return false;
+  plan->blocks = CeilDiv(g.OutputChannels(), kCount);
+  plan->ring_rows = MaxWindowRows(g, kChannelRows);
   // Strips start at a multiple of the residues, so that each finds its first column in all.
   const int64_t residues = ColumnResidues(g);
-  const auto ring_columns = [&](int64_t strip) {
-    return (strip * residues - 1) * g.stride_width + (g.filter_width - 1) * g.dilation_width + 1;
-  };
-  const double filter_bytes = static_cast<double>(g.filter_height) * g.filter_width * kVectorBytes;
+  const auto ring_columns = [&](int64_t strip) { return MaxInputColumns(g, strip * residues); };
+  const double filter_bytes = MaxPackedTaps(g) * kVectorBytes;
   const auto strip_bytes = [&](int64_t strip) {
     // The last square of a transposition may read beyond the buffer's end: hence kCount more.
     const double buffer = static_cast<double>(kChannelRows) * strip * residues + kCount;

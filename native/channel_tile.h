@@ -14,10 +14,12 @@ inline constexpr int kChannelColumns = kManyRegisters ? 7 : 4;
 // What one call needs to know of its arrays; steps in elements.
 template <class S>
 struct ChannelArrays {
-  // Vectors of accumulators, [vectors, filter_height, filter_width, lanes]: see PackFilter().
+  // Vectors of accumulators, taps_step for each vector of channels: see PackFilterClasses().
   const typename S::Accumulator* taps;
-  int64_t filter_height, filter_width;
-  int64_t row_stride;      // between output rows, in units of the dilation
+  int64_t taps_step;
+  int64_t window_rows;     // units under the filter along the height
+  int64_t row_stride;      // between output rows, in units
+  int64_t first_column;    // the input column where rows begin
   int64_t in_column_step;  // between neighbouring columns
   int64_t out_row_step, out_column_step;
   // The vectors of channels to compute; vector v starts at channel v * lanes, but the last one of
@@ -28,8 +30,7 @@ struct ChannelArrays {
   bool has_padding;  // columns outside the image are there, and zero
 };
 
-// kWidth and kStride are the filter width and the stride in units of the dilation, or 0 for any.
-// With kClip only the columns [unit_begin, unit_end) of the tile's windows are read.
+// kWidth and kStride are the taps of a row and the stride in units, or 0 for any. With kClip only the columns [unit_begin, unit_end) of the tile's windows are read.
 template <class S, int kWidth, int kStride, bool kClip>
 struct ChannelTile {
   using E = typename S::Element;
@@ -39,6 +40,7 @@ struct ChannelTile {
 
   const ChannelArrays<S>& arrays;
   TileRows<E> rows;
+  int64_t taps_across;             // of a row
   int64_t unit_step, unit_stride;  // elements between units, units between output columns
   int64_t unit_begin, unit_end;
   int64_t tap_begin, tap_end;  // taps of a row that meet the image in some column
@@ -49,14 +51,14 @@ struct ChannelTile {
     V sums[kChannelRows][kChannelColumns] = {};
     const auto step = [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
-      const A* tap_row = taps + (r - kLast * arrays.row_stride) * arrays.filter_width * kCount;
+      const A* tap_row = taps + (r - kLast * arrays.row_stride) * taps_across * kCount;
       if constexpr (kWidth != 0) {
         AddRowUnrolled<kFirst, kLast>(sums, row + channel, tap_row);
       } else {
         AddRow<kFirst, kLast>(sums, row + channel, tap_row);
       }
     };
-    ForEachInputRow<kChannelRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
+    ForEachInputRow<kChannelRows>(rows, arrays.window_rows, arrays.row_stride, rows_used, step);
     out += channel;
 #pragma GCC unroll 2
     for (int i = 0; i < kChannelRows; ++i) {
@@ -103,7 +105,7 @@ struct ChannelTile {
   template <int kFirst, int kLast>
   DEPTHWISE_INLINE void AddRow(V (&sums)[kChannelRows][kChannelColumns], const E* row,
                                const A* taps) const {
-    const int64_t tap_row_step = arrays.row_stride * arrays.filter_width * kCount;
+    const int64_t tap_row_step = arrays.row_stride * taps_across * kCount;
     row += tap_begin * unit_step;
     taps += tap_begin * kCount;
     for (int64_t dj = tap_begin; dj < tap_end; ++dj, row += unit_step, taps += kCount) {
@@ -140,81 +142,105 @@ DEPTHWISE_INLINE void PrefetchNextRows(const ChannelArrays<S>& arrays,
   }
 }
 
-// Computes columns [first, last) of up to two output rows, all channels innermost. `rows` points
-// at the input column under the first tap of output column `first`, `out` at that output column;
-// `first` is a multiple of the number of column residues.
-template <class S, int kWidth, int kStride>
-inline void ChannelRows(const Geometry& g, const ChannelArrays<S>& arrays,
-                        const TileRows<typename S::Element>& rows, int64_t rows_used, int64_t first,
-                        int64_t last, typename S::Element* out) {
-  constexpr int kVectorLanes = kLanes<typename S::Accumulator>;
-  for (int64_t residue = 0; residue < ColumnResidues(g); ++residue) {
-    const Axis axis = ColumnAxis(g, residue);
-    const int64_t end = Min(axis.out_count, CeilDiv(last - residue, axis.out_step));
-    int64_t t = first / axis.out_step;
-    TileRows<typename S::Element> tile_rows = rows;
-    tile_rows.row += residue * g.stride_width * arrays.in_column_step;
-    typename S::Element* to = out + residue * arrays.out_column_step;
-    const int64_t unit_step = g.dilation_width * arrays.in_column_step;
-    const int64_t out_column_step = axis.out_step * arrays.out_column_step;
-    while (t < end) {
-      const int64_t columns = Min(kChannelColumns, end - t);
-      const int64_t units = (columns - 1) * axis.stride + g.filter_width;
-      const int64_t image_begin = Max(0, axis.unit_begin - t * axis.stride);
-      const int64_t image_end = Min(units, axis.unit_end - t * axis.stride);
-      const int64_t unit_begin = arrays.has_padding ? 0 : image_begin;
-      const int64_t unit_end = arrays.has_padding ? units : image_end;
-      const auto run = [&](auto clip) {
-        const ChannelTile<S, kWidth, kStride, decltype(clip)::value != 0> tile{
-            .arrays = arrays,
-            .rows = tile_rows,
-            .unit_step = unit_step,
-            .unit_stride = axis.stride,
-            .unit_begin = unit_begin,
-            .unit_end = unit_end,
-            .tap_begin = Max(0, image_begin - (columns - 1) * axis.stride),
-            .tap_end = Min(g.filter_width, image_end),
-            .out_column_step = out_column_step,
-            .rows_used = rows_used,
-            .columns_used = columns,
-        };
-        const typename S::Accumulator* taps = arrays.taps;
-        for (int64_t v = arrays.first_vector; v < arrays.last_vector; ++v) {
-          tile.Run(Min(v * kVectorLanes, arrays.channels - kVectorLanes), taps, to);
-          taps += arrays.filter_height * arrays.filter_width * kVectorLanes;
-        }
-      };
-      if (arrays.prefetch) PrefetchNextRows(arrays, tile_rows, columns * axis.stride * unit_step);
-      if (unit_begin == 0 && unit_end == units && columns == kChannelColumns) {
-        run(Size<0>{});
-      } else {
-        run(Size<1>{});
-      }
-      t += columns;
-      tile_rows.row += columns * axis.stride * unit_step;
-      to += columns * out_column_step;
-    }
+// A few neighbouring outputs of one column residue: positions [t, t + count) of its axis. Their
+// windows span `units` input units, of which [image_begin, image_end) are inside the image.
+struct ColumnTile {
+  int64_t t, count;
+  int64_t units, image_begin, image_end;
+};
+
+// Calls visit(ColumnTile) for the outputs of `axis` in columns [first, last); `first` is a multiple
+// of the number of residues.
+template <class Visit>
+DEPTHWISE_INLINE void ForEachColumnTile(const Axis& axis, int64_t first, int64_t last,
+                                        Visit&& visit) {
+  const int64_t end = Min(axis.out_count, CeilDiv(last - axis.out_first, axis.out_step));
+  for (int64_t t = first / axis.out_step; t < end; t += kChannelColumns) {
+    const int64_t count = Min(kChannelColumns, end - t);
+    const int64_t units = (count - 1) * axis.stride + axis.window;
+    const int64_t first_unit = t * axis.stride;
+    visit(ColumnTile{t, count, units, Max(0, axis.unit_begin - first_unit),
+                     Min(units, axis.unit_end - first_unit)});
   }
 }
 
-// Whether ChannelRows is unrolled for this filter width and stride.
-inline bool HasUnrolledTile(const Geometry& g) {
-  const int64_t width = g.filter_width, stride = ColumnAxis(g, 0).stride;
-  return stride == 1 ? width == 3 || width == 5 || width == 7
-                     : stride == 2 && (width == 3 || width == 5);
+// Computes the outputs of one column residue in columns [first, last) of up to two output rows, all
+// channels innermost. `rows` begin at input column arrays.first_column, `out` at column `first`,
+// which is a multiple of the number of residues.
+template <class S, int kWidth, int kStride>
+inline void ChannelColumns(const ChannelArrays<S>& arrays, const Axis& axis,
+                           const TileRows<typename S::Element>& rows, int64_t rows_used,
+                           int64_t first, int64_t last, typename S::Element* out) {
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  const int64_t unit_step = axis.in_step * arrays.in_column_step;
+  ForEachColumnTile(axis, first, last, [&](const ColumnTile& columns) {
+    TileRows<typename S::Element> tile_rows = rows;
+    tile_rows.row += (axis.InputCoordinate(columns.t * axis.stride) - arrays.first_column) *
+                     arrays.in_column_step;
+    typename S::Element* tile_out =
+        out + (axis.out_first + columns.t * axis.out_step - first) * arrays.out_column_step;
+    const int64_t unit_begin = arrays.has_padding ? 0 : columns.image_begin;
+    const int64_t unit_end = arrays.has_padding ? columns.units : columns.image_end;
+    const auto run = [&](auto clip) {
+      const ChannelTile<S, kWidth, kStride, decltype(clip)::value != 0> tile{
+          .arrays = arrays,
+          .rows = tile_rows,
+          .taps_across = axis.window,
+          .unit_step = unit_step,
+          .unit_stride = axis.stride,
+          .unit_begin = unit_begin,
+          .unit_end = unit_end,
+          .tap_begin = Max(0, columns.image_begin - (columns.count - 1) * axis.stride),
+          .tap_end = Min(axis.window, columns.image_end),
+          .out_column_step = axis.out_step * arrays.out_column_step,
+          .rows_used = rows_used,
+          .columns_used = columns.count,
+      };
+      const auto* taps = arrays.taps + axis.taps.before * arrays.window_rows * kCount;
+      for (int64_t v = arrays.first_vector; v < arrays.last_vector; ++v) {
+        tile.Run(Min(v * kCount, arrays.channels - kCount), taps, tile_out);
+        taps += arrays.taps_step;
+      }
+    };
+    if (arrays.prefetch) {
+      PrefetchNextRows(arrays, tile_rows, columns.count * axis.stride * unit_step);
+    }
+    if (unit_begin == 0 && unit_end == columns.units && columns.count == kChannelColumns) {
+      run(Size<0>{});
+    } else {
+      run(Size<1>{});
+    }
+  });
+}
+
+// Whether ChannelColumns is unrolled for this number of taps and stride.
+inline bool HasUnrolledTile(int64_t taps, int64_t stride) {
+  return stride == 1 ? taps == 3 || taps == 5 || taps == 7
+                     : stride == 2 && (taps == 3 || taps == 5);
 }
 
 template <class S>
-using ChannelRowsFunction = decltype(&ChannelRows<S, 0, 0>);
+using ChannelColumnsFunction = decltype(&ChannelColumns<S, 0, 0>);
 
 template <class S>
-inline ChannelRowsFunction<S> FindChannelRows(const Geometry& g) {
-  if (!HasUnrolledTile(g)) return ChannelRows<S, 0, 0>;
-  const bool strided = ColumnAxis(g, 0).stride == 2;
-  switch (g.filter_width) {
-    case 3: return strided ? ChannelRows<S, 3, 2> : ChannelRows<S, 3, 1>;
-    case 5: return strided ? ChannelRows<S, 5, 2> : ChannelRows<S, 5, 1>;
-    default: return ChannelRows<S, 7, 1>;
+inline ChannelColumnsFunction<S> FindChannelColumns(int64_t taps, int64_t stride) {
+  if (!HasUnrolledTile(taps, stride)) return ChannelColumns<S, 0, 0>;
+  switch (taps) {
+    case 3: return stride == 2 ? ChannelColumns<S, 3, 2> : ChannelColumns<S, 3, 1>;
+    case 5: return stride == 2 ? ChannelColumns<S, 5, 2> : ChannelColumns<S, 5, 1>;
+    default: return ChannelColumns<S, 7, 1>;
+  }
+}
+
+// The same for all residues.
+template <class S>
+inline void ChannelRows(const Geometry& g, const ChannelArrays<S>& arrays,
+                        const TileRows<typename S::Element>& rows, int64_t rows_used, int64_t first,
+                        int64_t last, typename S::Element* out) {
+  for (int64_t residue = 0; residue < ColumnResidues(g); ++residue) {
+    const Axis axis = ColumnAxis(g, residue);
+    FindChannelColumns<S>(axis.window, axis.stride)(arrays, axis, rows, rows_used, first, last,
+                                                    out);
   }
 }
 

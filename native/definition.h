@@ -1,6 +1,6 @@
-// The definition as a kernel: one output at a time, for whatever the fast kernels do not take, and
-// for the outputs at the borders when the filter holds NaN or infinity (the packed kernel would
-// multiply it with its zero padding).
+// The definition as kernels: one output, or one tap of the filter gradient, at a time. For whatever
+// the fast kernels do not take, and for the outputs at the borders when the filter holds NaN or
+// infinity (the packed kernels would multiply it with their zero padding).
 #pragma once
 
 #include "kernels.h"
@@ -8,17 +8,39 @@
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// The taps of one axis that are inside the image for the output at position `out`.
-struct TapRange {
-  int64_t begin, end, first_coordinate;
-};
+// Sets one element to a value, rounded once.
+template <class S>
+DEPTHWISE_INLINE void StoreOne(typename S::Element* to, typename S::Accumulator value) {
+  S::StorePartial(to, typename S::Vector{} + value, 1);
+}
 
-DEPTHWISE_INLINE TapRange TapsInside(int64_t out, int64_t stride, int64_t dilation, int64_t pad,
-                                     int64_t taps, int64_t in_size) {
-  const int64_t origin = out * stride - pad;
-  const int64_t begin = Max(0, CeilDiv(-origin, dilation));
-  const int64_t end = Min(taps, CeilDiv(in_size - origin, dilation));
-  return {begin, end, origin};
+// The output at position t of both axes: one tap after the other, as in the tiles.
+template <class S>
+inline typename S::Accumulator DefinitionSum(const ForwardProblem& problem, const Axis& rows,
+                                             int64_t row_t, const Axis& columns, int64_t column_t,
+                                             const typename S::Element* image,
+                                             const typename S::Element* filter) {
+  using A = typename S::Accumulator;
+  const Geometry& g = problem.geometry;
+  const Strides& in = problem.input_strides;
+  const int64_t out_channels = g.in_channels * g.channel_multiplier;
+  const int64_t row_unit = row_t * rows.stride, column_unit = column_t * columns.stride;
+  const int64_t row_end = Min(rows.window, rows.unit_end - row_unit);
+  const int64_t column_begin = Max(0, columns.unit_begin - column_unit);
+  const int64_t column_end = Min(columns.window, columns.unit_end - column_unit);
+  A sum = 0;
+  for (int64_t u = Max(0, rows.unit_begin - row_unit); u < row_end; ++u) {
+    const int64_t plane = u % rows.planes;
+    const int64_t di = rows.taps.first + u / rows.planes * rows.taps.step;
+    const auto* row = image + rows.InputCoordinate(row_unit + u) * in.row + plane * in.channel;
+    const auto* tap_row = filter + di * g.filter_width * out_channels + plane;
+    for (int64_t v = column_begin; v < column_end; ++v) {
+      const int64_t dj = columns.taps.first + v * columns.taps.step;
+      const A x = S::LoadOne(row + columns.InputCoordinate(column_unit + v) * in.column);
+      sum += x * S::LoadOne(tap_row + dj * out_channels);
+    }
+  }
+  return sum;
 }
 
 // Computes output columns [first, last) of output row i of image b.
@@ -26,32 +48,28 @@ template <class S>
 inline void DefinitionColumns(const ForwardProblem& problem, int64_t b, int64_t i, int64_t first,
                               int64_t last) {
   using E = typename S::Element;
-  using A = typename S::Accumulator;
   const Geometry& g = problem.geometry;
   const Strides& in = problem.input_strides;
   const Strides& out = problem.output_strides;
-  const int64_t out_channels = g.OutChannels();
-  const TapRange rows =
-      TapsInside(i, g.stride_height, g.dilation_height, g.pad_top, g.filter_height, g.in_height);
+  const int64_t multiplier = g.channel_multiplier;
   const E* image = static_cast<const E*>(problem.input) + b * in.batch;
   const E* filter = static_cast<const E*>(problem.filter);
   E* to = static_cast<E*>(problem.output) + b * out.batch + i * out.row;
-  for (int64_t j = first; j < last; ++j) {
-    const TapRange columns =
-        TapsInside(j, g.stride_width, g.dilation_width, g.pad_left, g.filter_width, g.in_width);
-    for (int64_t e = 0; e < out_channels; ++e) {
-      const E* plane = image + e / g.channel_multiplier * in.channel;
-      A sum = 0;
-      for (int64_t di = rows.begin; di < rows.end; ++di) {
-        const E* row = plane + (rows.first_coordinate + di * g.dilation_height) * in.row;
-        for (int64_t dj = columns.begin; dj < columns.end; ++dj) {
-          const A x =
-              S::LoadOne(row + (columns.first_coordinate + dj * g.dilation_width) * in.column);
-          sum += x * S::LoadOne(filter + (di * g.filter_width + dj) * out_channels + e);
-        }
+  const Axis rows = RowAxis(g, i % RowResidues(g));
+  for (int64_t residue = 0; residue < ColumnResidues(g) && first < last; ++residue) {
+    const Axis columns = ColumnAxis(g, residue);
+    for (int64_t t = CeilDiv(first - residue, columns.out_step);
+         t < CeilDiv(last - residue, columns.out_step); ++t) {
+      E* pixel = to + (residue + t * columns.out_step) * out.column;
+      for (int64_t e = 0; e < g.OutputChannels(); ++e) {
+        const int64_t in_channel = g.transposed ? e * multiplier : e / multiplier;
+        const int64_t tap_channel = g.transposed ? e * multiplier : e;
+        // +0 instead of -0 for an underflow, as in the other kernels.
+        StoreOne<S>(pixel + e * out.channel,
+                    DefinitionSum<S>(problem, rows, i / rows.out_step, columns, t,
+                                     image + in_channel * in.channel, filter + tap_channel) +
+                        0);
       }
-      // +0 instead of -0 for an underflow, as in the other kernels.
-      S::StorePartial(to + j * out.column + e * out.channel, typename S::Vector{} + sum, 1);
     }
   }
 }
@@ -70,10 +88,14 @@ template <class S>
 inline void RunDefinitionAtBorders(const ForwardProblem& problem, int64_t begin, int64_t end) {
   const Geometry& g = problem.geometry;
   const int64_t reach = (g.filter_width - 1) * g.dilation_width;
-  const int64_t left = Min(g.out_width, CeilDiv(g.pad_left, g.stride_width));
-  // The first output whose last tap is beyond the image.
-  const int64_t right =
-      Max(left, Min(g.out_width, CeilDiv(g.in_width + g.pad_left - reach, g.stride_width)));
+  // The first output whose window begins inside the image, and the first whose window ends beyond.
+  const int64_t inside =
+      g.transposed ? reach - g.pad_left : CeilDiv(g.pad_left, g.stride_width);
+  const int64_t beyond = g.transposed
+                             ? g.in_width * g.stride_width - g.pad_left
+                             : CeilDiv(g.in_width + g.pad_left - reach, g.stride_width);
+  const int64_t left = Max(0, Min(g.out_width, inside));
+  const int64_t right = Max(left, Min(g.out_width, beyond));
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / g.out_height, i = item % g.out_height;
     DefinitionColumns<S>(problem, b, i, 0, left);
@@ -85,10 +107,54 @@ template <class S>
 inline bool IsFiniteFilter(const ForwardProblem& problem) {
   const Geometry& g = problem.geometry;
   const auto* filter = static_cast<const typename S::Element*>(problem.filter);
-  const int64_t count = g.filter_height * g.filter_width * g.OutChannels();
+  const int64_t count = g.filter_height * g.filter_width * g.in_channels * g.channel_multiplier;
   bool finite = true;
   for (int64_t i = 0; i < count; ++i) finite &= S::IsFinite(filter[i]);
   return finite;
+}
+
+// The filter gradient, item by item: a tap (di, dj) of all channels. Rows are summed on their own
+// first, then images, so that errors do not grow with the number of pixels.
+template <class S>
+inline void RunFilterGradientDefinition(const FilterGradientProblem& problem, int64_t begin,
+                                        int64_t end) {
+  using E = typename S::Element;
+  using A = typename S::Accumulator;
+  const Geometry& g = problem.geometry;
+  const Strides& in = problem.input_strides;
+  const Strides& out = problem.out_backprop_strides;
+  const int64_t out_channels = g.OutputChannels();
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t row_offset = item / g.filter_width * g.dilation_height - g.pad_top;
+    const int64_t column_offset = item % g.filter_width * g.dilation_width - g.pad_left;
+    // The outputs for which this tap is inside the image.
+    const int64_t row_begin = Max(0, CeilDiv(-row_offset, g.stride_height));
+    const int64_t row_end = Min(g.out_height, CeilDiv(g.in_height - row_offset, g.stride_height));
+    const int64_t column_begin = Max(0, CeilDiv(-column_offset, g.stride_width));
+    const int64_t column_end =
+        Min(g.out_width, CeilDiv(g.in_width - column_offset, g.stride_width));
+    for (int64_t e = 0; e < out_channels; ++e) {
+      const E* input =
+          static_cast<const E*>(problem.input) + e / g.channel_multiplier * in.channel;
+      const E* out_backprop = static_cast<const E*>(problem.out_backprop) + e * out.channel;
+      A sum = 0;
+      for (int64_t b = 0; b < g.batch; ++b) {
+        A image_sum = 0;
+        for (int64_t i = row_begin; i < row_end; ++i) {
+          const E* x = input + b * in.batch + (i * g.stride_height + row_offset) * in.row;
+          const E* y = out_backprop + b * out.batch + i * out.row;
+          A row_sum = 0;
+          for (int64_t j = column_begin; j < column_end; ++j) {
+            row_sum += S::LoadOne(x + (j * g.stride_width + column_offset) * in.column) *
+                       S::LoadOne(y + j * out.column);
+          }
+          image_sum += row_sum;
+        }
+        sum += image_sum;
+      }
+      StoreOne<S>(static_cast<E*>(problem.filter_backprop) + item * out_channels + e, sum);
+    }
+  }
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA

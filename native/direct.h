@@ -50,22 +50,22 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
   const E* image = static_cast<const E*>(problem.input) + item.b * in.batch;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch;
   A* const taps = static_cast<A*>(scratch);
-  const int64_t rows_together = RowsTogether(rows.stride, g.filter_height, kChannelRows);
-  const ChannelRowsFunction<S> compute = FindChannelRows<S>(g);
+  const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
 
   const int64_t vectors = CeilDiv(g.in_channels, kCount);
   const int64_t group = DirectGroupVectors<S>(g);
   for (int64_t first = 0; first < vectors; first += group) {
     const int64_t last = Min(vectors, first + group);
+    A* to = taps;
     for (int64_t v = first; v < last; ++v) {
-      PackFilter<S>(problem, Min(v * kCount, g.in_channels - kCount), kCount, kCount, 1,
-                    taps + (v - first) * g.filter_height * g.filter_width * kCount);
+      to = PackFilterClasses<S>(problem, rows, Min(v * kCount, g.in_channels - kCount), kCount, to);
     }
     const ChannelArrays<S> arrays{
         .taps = taps,
-        .filter_height = g.filter_height,
-        .filter_width = g.filter_width,
+        .taps_step = rows.window * g.filter_width * kCount,
+        .window_rows = rows.window,
         .row_stride = rows.stride,
+        .first_column = 0,
         .in_column_step = in.column,
         .out_row_step = rows.out_step * out.row,
         .out_column_step = out.column,
@@ -78,11 +78,11 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
     };
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
-      const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
-      const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row -
-                     g.pad_left * in.column;
-      compute(g, arrays, {row, rows.in_step * in.row, range.begin, range.end, 0, 0}, rows_used, 0,
-              g.out_width, output + (rows.out_first + t * rows.out_step) * out.row);
+      const RowRange range = InputRowsOf(rows, t, rows_used);
+      const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row;
+      ChannelRows<S>(g, arrays, {row, rows.in_step * in.row, range.begin, range.end, 0, 0},
+                     rows_used, 0, g.out_width,
+                     output + (rows.out_first + t * rows.out_step) * out.row);
     }
   }
 }

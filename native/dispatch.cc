@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -104,14 +105,43 @@ void* ThreadScratch(int64_t bytes) {
 // saves.
 constexpr double kParallelMultiplyAdds = 5e5;
 
+// How many threads a problem is worth. The multiply-adds are counted at the smaller of the two
+// images: with a stride, that of the output.
+int ThreadsFor(const Geometry& g) {
+  const double pixels = std::min(static_cast<double>(g.in_height) * g.in_width,
+                                 static_cast<double>(g.out_height) * g.out_width);
+  const double multiply_adds = pixels * g.batch * g.filter_height * g.filter_width *
+                               g.in_channels * g.channel_multiplier;
+  return multiply_adds < kParallelMultiplyAdds ? 1 : GetNumThreads();
+}
+
+// The partial sums of one group of channels are added up in the order of their chunks, whichever
+// thread has them first.
+class Turns {
+ public:
+  explicit Turns(int64_t groups) : next_chunk_(static_cast<size_t>(groups)) {}
+
+  // Chunks are handed out in order, so that the one to wait for is being computed already.
+  void Wait(int64_t group, int64_t chunk) const {
+    const std::atomic<int64_t>& next = next_chunk_[static_cast<size_t>(group)];
+    for (int64_t now = next.load(); now != chunk; now = next.load()) next.wait(now);
+  }
+  void Pass(int64_t group) {
+    std::atomic<int64_t>& next = next_chunk_[static_cast<size_t>(group)];
+    next.fetch_add(1);
+    next.notify_all();
+  }
+
+ private:
+  std::vector<std::atomic<int64_t>> next_chunk_;
+};
+
 }  // namespace
 
 void Forward(DType dtype, const ForwardProblem& problem) {
   const Geometry& g = problem.geometry;
   if (g.batch == 0 || g.out_height == 0 || g.out_width == 0) return;
-  const double multiply_adds = static_cast<double>(g.batch) * g.out_height * g.out_width *
-                               g.OutChannels() * g.filter_height * g.filter_width;
-  const int threads = multiply_adds < kParallelMultiplyAdds ? 1 : GetNumThreads();
+  const int threads = ThreadsFor(g);
   const ForwardKernels& kernels = CurrentTable().forward[static_cast<int>(dtype)];
   const ForwardPlan plan = kernels.plan(problem, threads);
   std::atomic<bool> out_of_memory{false};
@@ -129,6 +159,48 @@ void Forward(DType dtype, const ForwardProblem& problem) {
     const auto repair = [&](int64_t begin, int64_t end) { kernels.repair(problem, begin, end); };
     const int64_t rows = g.batch * g.out_height;
     ParallelFor(rows, threads == 1 ? rows : 8, repair);
+  }
+}
+
+void FilterGradient(DType dtype, const FilterGradientProblem& problem) {
+  const Geometry& g = problem.geometry;
+  const int64_t taps = g.filter_height * g.filter_width;
+  const auto count = static_cast<size_t>(taps * g.OutputChannels());
+  std::memset(problem.filter_backprop, 0, count * kElementSize[static_cast<int>(dtype)]);
+  if (g.batch == 0 || g.in_height == 0 || g.in_width == 0 || g.out_height == 0 ||
+      g.out_width == 0) {
+    return;
+  }
+  const int threads = ThreadsFor(g);
+  const FilterGradientKernels& kernels =
+      CurrentTable().filter_gradient[static_cast<int>(dtype)];
+  const auto define = [&](int64_t begin, int64_t end) { kernels.define(problem, begin, end); };
+  const FilterGradientPlan plan = kernels.plan(problem);
+  if (plan.algorithm == Algorithm::kDefinition) {
+    ParallelFor(taps, threads == 1 ? taps : 1, define);
+    return;
+  }
+  // The 16-bit types are rounded once, at the end.
+  const bool is_narrow = dtype == DType::kFloat16 || dtype == DType::kBFloat16;
+  std::vector<float> narrow_totals(is_narrow ? count : 0);
+  void* totals = is_narrow ? narrow_totals.data() : problem.filter_backprop;
+  Turns turns(plan.groups);
+  std::atomic<bool> out_of_memory{false};
+  const auto run = [&](int64_t begin, int64_t end) {
+    void* scratch = ThreadScratch(plan.scratch_bytes);
+    if (scratch == nullptr) out_of_memory.store(true, std::memory_order_relaxed);
+    for (int64_t item = begin; item < end; ++item) {
+      if (scratch != nullptr) kernels.run(problem, plan, item, scratch);
+      turns.Wait(item % plan.groups, item / plan.groups);
+      if (scratch != nullptr) kernels.add(problem, plan, item, scratch, totals);
+      turns.Pass(item % plan.groups);
+    }
+  };
+  ParallelFor(plan.items, threads == 1 ? plan.items : 1, run);
+  if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
+  if (is_narrow) kernels.store(problem, totals);
+  if (plan.repair && !kernels.is_finite(problem)) {
+    ParallelFor(taps, threads == 1 ? taps : 1, define);
   }
 }
 

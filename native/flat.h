@@ -23,10 +23,11 @@ inline constexpr int kMaxUnrolledFlatWidth = 5;
 // What one strip needs to know of its arrays; steps in elements.
 template <class S>
 struct FlatArrays {
-  // Vectors of accumulators, [filter_height, filter_width, phases, lanes]: see PackFilter().
+  // Vectors of accumulators, [window_rows, filter_width, phases, lanes]: see PackFilter().
   const typename S::Accumulator* taps;
-  int64_t filter_height, filter_width;
-  int64_t row_stride;    // between output rows, in units of the dilation
+  int64_t window_rows;   // units under the filter along the height
+  int64_t filter_width;
+  int64_t row_stride;    // between output rows, in units
   int64_t pattern_step;  // between vectors whose lanes hold the same channels
   // Tap dj reads (dj / group) * group_step + (dj % group) * member_step elements further on: with
   // a stride, `group` taps lie in different phases and the next ones a column further.
@@ -58,7 +59,7 @@ struct FlatTile {
           sums, row,
           taps + (r - kLast * arrays.row_stride) * arrays.filter_width * arrays.pattern_step);
     };
-    ForEachInputRow<kFlatRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
+    ForEachInputRow<kFlatRows>(rows, arrays.window_rows, arrays.row_stride, rows_used, step);
 #pragma GCC unroll 4
     for (int i = 0; i < kFlatRows; ++i) {
       if (i >= rows_used) break;
@@ -160,9 +161,11 @@ inline FlatRowsFunction<S> FindFlatRows(int64_t filter_width) {
 
 // Which elements of an input row a packed row takes. Packed column t of stride phase p is input
 // column first_column + t * stride + p: its `channels` channels, each `copies` times, together
-// `period` elements. Columns outside [0, in_width) are zero.
+// `period` elements. Columns outside [0, in_width) are zero. Of a transposed problem with a stride,
+// input columns lie `spread` apart in coordinates that fit the output, with zeros between them, and
+// first_column is such a coordinate.
 struct FlatLayout {
-  int64_t first_column, in_width;
+  int64_t first_column, in_width, spread;
   int64_t stride, phases, columns;  // phases, and columns a phase, that are packed
   int64_t channels, copies, period;
   int64_t column_stride, channel_stride;  // of the input, in elements
@@ -219,10 +222,26 @@ DEPTHWISE_INLINE void PackFlatColumns(typename S::Accumulator* to, const typenam
   }
 }
 
+template <class S>
+inline void PackSpreadRow(typename S::Accumulator* to, const typename S::Element* row,
+                          const FlatLayout& layout) {
+  FillZero(to, to + layout.columns * layout.period);
+  const int64_t begin = Max(0, CeilDiv(layout.first_column, layout.spread));
+  const int64_t end =
+      Min(layout.in_width, CeilDiv(layout.first_column + layout.columns, layout.spread));
+  for (int64_t column = begin; column < end; ++column) {
+    auto* pixel = to + (column * layout.spread - layout.first_column) * layout.period;
+    for (int64_t k = 0; k < layout.channels; ++k) {
+      pixel[k] = S::LoadOne(row + column * layout.column_stride + k * layout.channel_stride);
+    }
+  }
+}
+
 // Packs the input row that starts at `row` (its column 0, channel 0).
 template <class S>
 inline void PackFlatRow(typename S::Accumulator* to, const typename S::Element* row,
                         const FlatLayout& layout) {
+  if (layout.spread > 1) return PackSpreadRow<S>(to, row, layout);
   for (int64_t phase = 0; phase < layout.phases; ++phase, to += layout.phase_stride) {
     const int64_t first = layout.first_column + phase;
     const int64_t begin = Min(layout.columns, Max(0, CeilDiv(-first, layout.stride)));
@@ -234,6 +253,12 @@ inline void PackFlatRow(typename S::Accumulator* to, const typename S::Element* 
                        layout.stride * layout.column_stride, layout);
     FillZero(to + end * layout.period, to + layout.columns * layout.period);
   }
+}
+
+// The taps of a row in the order in which a packed row meets them.
+inline Taps FlatTaps(const Geometry& g) {
+  if (g.transposed) return {g.filter_width, g.filter_width - 1, -1, 0};
+  return {g.filter_width, 0, 1, 0};
 }
 
 template <class S>
@@ -250,16 +275,20 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
   Ring<A> ring{static_cast<A*>(scratch), plan.ring_rows, plan.ring_row_stride};
   A* const filter = ring.memory + ring.count * ring.row_stride;
   const int64_t first_channel = item.block * plan.period;
-  PackFilter<S>(problem, first_channel, plan.period, plan.period, plan.phases, filter);
-  const E* image = static_cast<const E*>(problem.input) + item.b * in.batch +
-                   first_channel / g.channel_multiplier * in.channel;
+  PackFilter<S>(problem, rows, FlatTaps(g), first_channel, plan.period, plan.period, plan.phases,
+                filter);
+  const int64_t first_input =
+      g.transposed ? first_channel * rows.planes : first_channel / g.channel_multiplier;
+  const E* image =
+      static_cast<const E*>(problem.input) + item.b * in.batch + first_input * in.channel;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch + first_channel * out.channel;
 
-  const bool strided = g.stride_width > 1;
+  const bool strided = g.stride_width > 1 && !g.transposed;
+  const int64_t reach = (g.filter_width - 1) * g.dilation_width;
   const int64_t pattern_step = plan.phases * kCount;
   const FlatArrays<S> arrays{
       .taps = filter,
-      .filter_height = g.filter_height,
+      .window_rows = rows.window,
       .filter_width = g.filter_width,
       .row_stride = rows.stride,
       .pattern_step = pattern_step,
@@ -269,31 +298,33 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
       .out_row_step = rows.out_step * out.row,
       .stream = plan.stream,
   };
-  const int64_t rows_together = RowsTogether(rows.stride, g.filter_height, kFlatRows);
+  const int64_t rows_together = RowsTogether(rows.stride, rows.window, kFlatRows);
   const FlatRowsFunction<S> compute = FindFlatRows<S>(g.filter_width);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
     const FlatLayout layout{
-        .first_column = first * g.stride_width - g.pad_left,
+        .first_column =
+            g.transposed ? first + g.pad_left - reach : first * g.stride_width - g.pad_left,
         .in_width = g.in_width,
-        .stride = g.stride_width,
-        .phases = Min(g.stride_width, g.filter_width),
-        .columns = columns + (strided ? (g.filter_width - 1) / g.stride_width
-                                      : (g.filter_width - 1) * g.dilation_width),
+        .spread = g.transposed ? g.stride_width : 1,
+        .stride = strided ? g.stride_width : 1,
+        .phases = strided ? Min(g.stride_width, g.filter_width) : 1,
+        .columns = columns + (strided ? (g.filter_width - 1) / g.stride_width : reach),
         .channels = g.channels_last ? g.in_channels : 1,
-        .copies = g.channels_last ? g.channel_multiplier : 1,
+        .copies = g.channels_last && !g.transposed ? g.channel_multiplier : 1,
         .period = plan.period,
         .column_stride = in.column,
-        .channel_stride = in.channel,
+        .channel_stride = in.channel * rows.planes,
         .phase_stride = plan.ring_phase_stride,
     };
     ring.packed_until = 0;
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
-      const RowRange range = InputRowsOf(rows, g.filter_height, t, rows_used);
+      const RowRange range = InputRowsOf(rows, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) {
         for (; unit < end; ++unit) {
-          PackFlatRow<S>(ring.Row(unit), image + rows.InputCoordinate(unit) * in.row, layout);
+          const E* row = image + rows.InputCoordinate(unit) * in.row;
+          PackFlatRow<S>(ring.Row(unit), row + unit % rows.planes * in.channel, layout);
         }
       });
       compute(arrays, ring.Rows(range), rows_used, columns * plan.period,
@@ -317,18 +348,17 @@ inline bool PlanFlat(const ForwardProblem& problem, double limit, ForwardPlan* p
   using A = typename S::Accumulator;
   constexpr int kCount = kLanes<A>;
   const Geometry& g = problem.geometry;
-  if (g.stride_width > 1 && g.dilation_width > 1) return false;
+  if (g.stride_width > 1 && g.dilation_width > 1 && !g.transposed) return false;
   // An output row is one flat sequence if it holds all channels, or one.
-  plan->period = g.channels_last ? g.OutChannels() : 1;
+  plan->period = g.channels_last ? g.OutputChannels() : 1;
   plan->phases = plan->period / GreatestCommonDivisor(plan->period, kCount);
-  plan->blocks = CeilDiv(g.OutChannels(), plan->period);
-  const int64_t row_stride = RowAxis(g, 0).stride;
-  plan->ring_rows =
-      WindowRows(row_stride, g.filter_height, RowsTogether(row_stride, g.filter_height, kFlatRows));
+  plan->blocks = CeilDiv(g.OutputChannels(), plan->period);
+  plan->ring_rows = MaxWindowRows(g, kFlatRows);
 
-  const int64_t phases = Min(g.stride_width, g.filter_width);
-  const int64_t reach = g.stride_width > 1 ? (g.filter_width - 1) / g.stride_width
-                                           : (g.filter_width - 1) * g.dilation_width;
+  const bool strided = g.stride_width > 1 && !g.transposed;
+  const int64_t phases = strided ? Min(g.stride_width, g.filter_width) : 1;
+  const int64_t reach = strided ? (g.filter_width - 1) / g.stride_width
+                                : (g.filter_width - 1) * g.dilation_width;
   // Strips hold whole patterns, so that each starts with the same lanes. One vector of room is for
   // the last partial one of a copy.
   const int64_t pattern_columns = plan->phases * kCount / plan->period;
@@ -336,8 +366,7 @@ inline bool PlanFlat(const ForwardProblem& problem, double limit, ForwardPlan* p
     return static_cast<double>(patterns) * plan->phases +
            static_cast<double>(CeilDiv(reach, kCount) * plan->period + 1);
   };
-  const double filter_bytes =
-      static_cast<double>(g.filter_height) * g.filter_width * plan->phases * kVectorBytes;
+  const double filter_bytes = MaxPackedTaps(g) * plan->phases * kVectorBytes;
   const auto strip_bytes = [&](int64_t patterns) {
     return plan->ring_rows * (phases * phase_vectors(patterns) + 1) * kVectorBytes;
   };

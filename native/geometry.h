@@ -17,11 +17,29 @@ struct Geometry {
   int64_t pad_top, pad_left;
   int64_t out_height, out_width;
   bool channels_last;  // true: NHWC, false: NCHW
+  // The input gradient is computed as a convolution of its own: see Transposed(). Then in_height,
+  // in_width, out_height and out_width are those of that convolution, whose input is out_backprop
+  // and whose output is the gradient; all else is as in the problem that it is the gradient of.
+  bool transposed;
 
-  __attribute__((always_inline)) int64_t OutChannels() const {
-    return in_channels * channel_multiplier;
+  __attribute__((always_inline)) int64_t InputChannels() const {
+    return transposed ? in_channels * channel_multiplier : in_channels;
+  }
+  __attribute__((always_inline)) int64_t OutputChannels() const {
+    return transposed ? in_channels : in_channels * channel_multiplier;
   }
 };
+
+// The problem of the input gradient: from the output's place to the input's.
+static inline Geometry Transposed(Geometry g) {
+  const Geometry forward = g;
+  g.in_height = forward.out_height;
+  g.in_width = forward.out_width;
+  g.out_height = forward.in_height;
+  g.out_width = forward.in_width;
+  g.transposed = true;
+  return g;
+}
 
 // Distances between neighbours of an array along each axis, in elements; may be zero or negative.
 struct Strides {
@@ -42,56 +60,168 @@ static inline int64_t GreatestCommonDivisor(int64_t a, int64_t b) {
   return a;
 }
 
-// One spatial axis of a dilated problem, seen as `Residues()` interleaved problems without
-// dilation. Problem number `residue` computes the outputs residue + t * out_step, and its window
-// walks the input in units of the dilation: tap d of output t reads unit position t * stride + d,
-// which is the input coordinate in_first + (t * stride + d) * in_step. Unit positions outside
-// [unit_begin, unit_end) fall on padding.
+// The filter taps along one axis that an output meets: tap u of them is first + u * step of the
+// filter. Those of the classes with lower numbers, `before` in all, are packed before them.
+struct Taps {
+  int64_t count, first, step, before;
+};
+
+// One spatial axis, seen as interleaved problems without dilation. Problem number `residue` computes
+// the outputs residue + t * out_step, and its window walks the input in units of in_step: tap u of
+// output t reads unit position t * stride + u, which is the input coordinate
+// in_first + (t * stride + u) * in_step. Unit positions outside [unit_begin, unit_end) fall on
+// padding.
+//
+// A forward problem has dilation / gcd(stride, dilation) residues, and all of them meet all taps. In
+// a transposed one, output y meets tap d at input i if y + pad = i * stride + d * dilation: the
+// residues of y modulo the stride meet different classes of taps (or none), the last tap first, and
+// their stride is 1.
+//
+// Along the height a transposed problem with a channel multiplier has `planes` units for each input
+// row: unit position p is row p / planes, and of the input channels that belong to an output channel
+// the one with number p % planes.
 struct Axis {
   int64_t out_first, out_step, out_count;
   int64_t in_first, in_step;
   int64_t stride;
   int64_t unit_begin, unit_end;
+  int64_t window;  // units under the filter: taps.count, of each plane
+  int64_t planes;
+  Taps taps;
 
   __attribute__((always_inline)) int64_t InputCoordinate(int64_t unit) const {
-    return in_first + unit * in_step;
+    return in_first + (planes == 1 ? unit : unit / planes) * in_step;
   }
 };
 
-static inline int64_t Residues(int64_t stride, int64_t dilation) {
-  return dilation / GreatestCommonDivisor(dilation, stride);
+// What an axis is made of; sizes and padding as in Geometry.
+struct AxisSizes {
+  int64_t in_size, out_size, filter_size, stride, dilation, pad_before;
+  bool transposed;
+
+  // How many of the residues have an output: a stride or dilation can exceed the output by far.
+  __attribute__((always_inline)) int64_t Residues() const {
+    const int64_t all = dilation / GreatestCommonDivisor(dilation, stride);
+    return Min(transposed ? all * stride : all, Max(1, out_size));
+  }
+  // The distance between the taps of a class, which is also the number of classes.
+  __attribute__((always_inline)) int64_t TapStep() const {
+    return transposed ? stride / GreatestCommonDivisor(stride, dilation) : 1;
+  }
+  __attribute__((always_inline)) int64_t MaxTaps() const {
+    return CeilDiv(filter_size, TapStep());
+  }
+};
+
+// The taps of class number `index`: every TapStep()-th from that one on; none if there are fewer.
+static inline Taps TapsOf(const AxisSizes& sizes, int64_t index) {
+  const int64_t step = sizes.TapStep();
+  if (!sizes.transposed) return {sizes.filter_size, 0, 1, 0};
+  if (index >= sizes.filter_size) return {0, 0, 0, sizes.filter_size};
+  const int64_t count = CeilDiv(sizes.filter_size - index, step);
+  return {count, index + (count - 1) * step, -step,
+          index * (sizes.filter_size / step) + Min(index, sizes.filter_size % step)};
 }
 
-static inline Axis MakeAxis(int64_t in_size, int64_t out_size, int64_t stride, int64_t dilation,
-                            int64_t pad_before, int64_t residue) {
-  Axis axis;
+// (a / b) modulo m, for b with an inverse; 0 <= a < m. By the extended Euclidean algorithm.
+static inline int64_t QuotientModulo(int64_t a, int64_t b, int64_t m) {
+  int64_t rest = m, next_rest = b % m, inverse = 0, next_inverse = 1;
+  while (next_rest != 0) {
+    const int64_t quotient = rest / next_rest;
+    const int64_t rest_after = rest - quotient * next_rest;
+    const int64_t inverse_after = inverse - quotient * next_inverse;
+    rest = next_rest;
+    next_rest = rest_after;
+    inverse = next_inverse;
+    next_inverse = inverse_after;
+  }
+  return static_cast<int64_t>(static_cast<__int128>(a) * (inverse < 0 ? inverse + m : inverse) % m);
+}
+
+static inline Axis MakeAxis(const AxisSizes& sizes, int64_t residue) {
+  const int64_t divisor = GreatestCommonDivisor(sizes.stride, sizes.dilation);
+  Axis axis{};
   axis.out_first = residue;
-  axis.out_step = Residues(stride, dilation);
-  axis.out_count = residue < out_size ? CeilDiv(out_size - residue, axis.out_step) : 0;
-  axis.in_first = residue * stride - pad_before;
-  axis.in_step = dilation;
-  axis.stride = stride * axis.out_step / dilation;
-  axis.unit_begin = Max(0, CeilDiv(-axis.in_first, dilation));
-  axis.unit_end = Max(axis.unit_begin, CeilDiv(in_size - axis.in_first, dilation));
+  if (!sizes.transposed) {
+    axis.out_step = sizes.dilation / divisor;
+    axis.in_first = residue * sizes.stride - sizes.pad_before;
+    axis.in_step = sizes.dilation;
+    axis.stride = sizes.stride / divisor;
+    axis.taps = TapsOf(sizes, 0);
+  } else {
+    const int64_t tap_step = sizes.stride / divisor;
+    const int64_t origin = residue + sizes.pad_before;
+    axis.out_step = sizes.dilation / divisor * sizes.stride;
+    axis.in_step = sizes.dilation / divisor;
+    axis.stride = 1;
+    if (origin % divisor == 0) {
+      const int64_t first_tap =
+          QuotientModulo(origin / divisor % tap_step, axis.in_step, tap_step);
+      axis.taps = TapsOf(sizes, first_tap);
+      if (axis.taps.count > 0) {
+        axis.in_first = (origin - first_tap * sizes.dilation) / sizes.stride -
+                        (axis.taps.count - 1) * axis.in_step;
+      }
+    }
+  }
+  axis.window = axis.taps.count;
+  axis.planes = 1;
+  axis.out_count = residue < sizes.out_size ? CeilDiv(sizes.out_size - residue, axis.out_step) : 0;
+  axis.unit_begin = Max(0, CeilDiv(-axis.in_first, axis.in_step));
+  axis.unit_end = Max(axis.unit_begin, CeilDiv(sizes.in_size - axis.in_first, axis.in_step));
   return axis;
 }
 
-// How many of the residues have an output: a dilation can exceed the output by far.
-static inline int64_t RowResidues(const Geometry& g) {
-  return Min(Residues(g.stride_height, g.dilation_height), Max(1, g.out_height));
+static inline AxisSizes RowSizes(const Geometry& g) {
+  return {g.in_height, g.out_height, g.filter_height, g.stride_height, g.dilation_height,
+          g.pad_top, g.transposed};
 }
 
-static inline int64_t ColumnResidues(const Geometry& g) {
-  return Min(Residues(g.stride_width, g.dilation_width), Max(1, g.out_width));
+static inline AxisSizes ColumnSizes(const Geometry& g) {
+  return {g.in_width, g.out_width, g.filter_width, g.stride_width, g.dilation_width, g.pad_left,
+          g.transposed};
 }
+
+static inline int64_t RowResidues(const Geometry& g) { return RowSizes(g).Residues(); }
+
+static inline int64_t ColumnResidues(const Geometry& g) { return ColumnSizes(g).Residues(); }
 
 static inline Axis RowAxis(const Geometry& g, int64_t residue) {
-  return MakeAxis(g.in_height, g.out_height, g.stride_height, g.dilation_height, g.pad_top,
-                  residue);
+  Axis axis = MakeAxis(RowSizes(g), residue);
+  if (g.transposed) {
+    axis.planes = g.channel_multiplier;
+    axis.stride *= axis.planes;
+    axis.unit_begin *= axis.planes;
+    axis.unit_end *= axis.planes;
+    axis.window *= axis.planes;
+  }
+  return axis;
 }
 
 static inline Axis ColumnAxis(const Geometry& g, int64_t residue) {
-  return MakeAxis(g.in_width, g.out_width, g.stride_width, g.dilation_width, g.pad_left, residue);
+  return MakeAxis(ColumnSizes(g), residue);
+}
+
+// Input columns [begin, end) hold all that output columns [first, last) need, and more.
+struct ColumnRange {
+  int64_t begin, end;
+};
+
+static inline ColumnRange InputColumnsOf(const Geometry& g, int64_t first, int64_t last) {
+  const int64_t reach = (g.filter_width - 1) * g.dilation_width;
+  if (!g.transposed) {
+    return {first * g.stride_width - g.pad_left,
+            (last - 1) * g.stride_width - g.pad_left + reach + 1};
+  }
+  const int64_t begin = CeilDiv(first + g.pad_left - reach, g.stride_width);
+  return {begin, Max(begin, (last - 1 + g.pad_left) / g.stride_width + 1)};
+}
+
+// An upper bound of their number for `columns` output columns.
+static inline int64_t MaxInputColumns(const Geometry& g, int64_t columns) {
+  const int64_t reach = (g.filter_width - 1) * g.dilation_width;
+  return g.transposed ? (columns - 1 + reach) / g.stride_width + 1
+                      : (columns - 1) * g.stride_width + reach + 1;
 }
 
 }  // namespace depthwise

@@ -48,8 +48,8 @@ template <class S>
 double DataBytes(const Geometry& g) {
   const double in_pixels = static_cast<double>(g.in_height) * g.in_width;
   const double out_pixels = static_cast<double>(g.out_height) * g.out_width;
-  return static_cast<double>(g.batch) * g.in_channels *
-         (in_pixels + out_pixels * g.channel_multiplier) * sizeof(typename S::Element);
+  return static_cast<double>(g.batch) * sizeof(typename S::Element) *
+         (in_pixels * g.InputChannels() + out_pixels * g.OutputChannels());
 }
 
 // Whether every full vector of the output starts at a cache line: the rows do, and so do the strips
@@ -59,10 +59,10 @@ bool IsStreamable(const ForwardProblem& problem, const ForwardPlan& plan) {
   constexpr int64_t kLine = 64 / int64_t{sizeof(typename S::Element)};
   const Geometry& g = problem.geometry;
   const Strides& out = problem.output_strides;
-  const bool by_channels = g.channels_last && g.OutChannels() >= kLine;
+  const bool by_channels = g.channels_last && g.OutputChannels() >= kLine;
   return kCanStream<S> && reinterpret_cast<uintptr_t>(problem.output) % 64 == 0 &&
          out.batch % kLine == 0 && out.row % kLine == 0 &&
-         (!by_channels || g.OutChannels() % kLine == 0) &&
+         (!by_channels || g.OutputChannels() % kLine == 0) &&
          (g.channels_last || out.channel % kLine == 0) &&
          (g.channels_last || plan.strip_columns % kLine == 0 || plan.strip_columns >= g.out_width);
 }
@@ -72,7 +72,7 @@ bool IsStreamable(const ForwardProblem& problem, const ForwardPlan& plan) {
 template <class S>
 bool IsDense(const ForwardProblem& problem) {
   const Geometry& g = problem.geometry;
-  return problem.input_strides.column == g.in_channels && g.dilation_width == 1 &&
+  return problem.input_strides.column == g.InputChannels() && g.dilation_width == 1 &&
          g.stride_width <= g.filter_width && g.stride_height <= g.filter_height;
 }
 
@@ -80,14 +80,19 @@ template <class S>
 ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
   const Geometry& g = problem.geometry;
   ForwardPlan plan{};
-  const bool few_taps = g.filter_height * g.filter_width <= kFewTaps;
+  const int64_t taps_across = ColumnSizes(g).MaxTaps();
+  const bool suits_direct = RowSizes(g).MaxTaps() * taps_across <= kFewTaps ||
+                            HasUnrolledTile(taps_across, ColumnAxis(g, 0).stride);
   ForwardPlan direct = plan;
   const bool can_be_direct = PlanDirect<S>(problem, kScratchBytes, &direct);
   const bool is_packed =
-      !(can_be_direct && (few_taps || HasUnrolledTile(g))) &&
+      !(can_be_direct && suits_direct) &&
       (PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan));
   const bool is_finite = !is_packed || IsFiniteFilter<S>(problem);
-  if (is_packed && (is_finite || !can_be_direct)) {
+  // The definition is needed for all outputs where zeros lie between the columns too.
+  const bool is_repairable =
+      plan.algorithm != Algorithm::kFlat || !g.transposed || g.stride_width == 1;
+  if (is_packed && (is_finite || (!can_be_direct && is_repairable))) {
     plan.repair_borders = !is_finite;
     // Each item packs filter_height - 1 rows that its neighbour packs too.
     SplitRows(g, g.batch * plan.blocks, 2 * g.filter_height, threads, &plan);
@@ -119,6 +124,17 @@ void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, 
 template <class S>
 constexpr ForwardKernels ForwardKernelsOf() {
   return {Plan<S>, Run<S>, RunDefinitionAtBorders<S>};
+}
+
+template <class S>
+FilterGradientPlan PlanFilterGradient(const FilterGradientProblem&) {
+  return {.algorithm = Algorithm::kDefinition};
+}
+
+template <class S>
+constexpr FilterGradientKernels FilterGradientKernelsOf() {
+  return {PlanFilterGradient<S>, nullptr, nullptr, nullptr, nullptr,
+          RunFilterGradientDefinition<S>};
 }
 
 // Twelve independent chains are enough to fill the pipelines of every CPU so far (latency 4 or 5,
@@ -154,6 +170,8 @@ constexpr KernelTable kTable = {
     kChannelColumns,
     {ForwardKernelsOf<Float32>(), ForwardKernelsOf<Float64>(), ForwardKernelsOf<Float16>(),
      ForwardKernelsOf<BFloat16>()},
+    {FilterGradientKernelsOf<Float32>(), FilterGradientKernelsOf<Float64>(),
+     FilterGradientKernelsOf<Float16>(), FilterGradientKernelsOf<BFloat16>()},
     SpinMultiplyAdds,
 };
 

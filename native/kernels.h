@@ -1,6 +1,7 @@
 // What an instruction set offers: one table of plain functions. dispatch.cc calls nothing else.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "geometry.h"
@@ -10,8 +11,10 @@ namespace depthwise {
 // Same order and values as _DTYPE_CODES in src/depthwise/_numpy.py.
 enum class DType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 3 };
 constexpr int kNumDTypes = 4;
+constexpr size_t kElementSize[kNumDTypes] = {4, 8, 2, 2};
 
-// Arrays of one forward call. `filter` is C-contiguous; `input` has any strides; `output` is
+// Arrays of one forward call, or of one input gradient if the geometry is transposed (then `input` is
+// out_backprop and `output` the gradient). `filter` is C-contiguous; `input` has any strides; `output` is
 // C-contiguous in the order of geometry.channels_last and overlaps neither.
 struct ForwardProblem {
   Geometry geometry;
@@ -50,6 +53,17 @@ struct ForwardPlan {
   int64_t ring_phase_stride;  // flat.h: elements from one stride phase of a row to the next
 };
 
+// Arrays of one filter gradient. `filter_backprop` is C-contiguous and overlaps neither of the others,
+// which have any strides.
+struct FilterGradientProblem {
+  Geometry geometry;
+  const void* input;
+  Strides input_strides;
+  const void* out_backprop;
+  Strides out_backprop_strides;
+  void* filter_backprop;
+};
+
 struct ForwardKernels {
   ForwardPlan (*plan)(const ForwardProblem& problem, int64_t threads);
   // Computes the items [begin, end) of a plan. Uses no other memory than `scratch`.
@@ -60,12 +74,41 @@ struct ForwardKernels {
   void (*repair)(const ForwardProblem& problem, int64_t begin, int64_t end);
 };
 
+// How a filter gradient is computed. The sum over batch, height and width is cut into chunks by the
+// sizes alone, so that the threads that add them up never change a bit of it.
+struct FilterGradientPlan {
+  Algorithm algorithm;
+  int64_t items;  // chunks of each group of channels; those of the first chunk come first
+  int64_t groups;
+  int64_t scratch_bytes;  // that one thread needs, 64-byte aligned
+  // Packed with zero padding, which leaks NaN and infinity into taps that they must not reach: if a
+  // tap is not finite afterwards, the definition has to compute all of them.
+  bool repair;
+};
+
+struct FilterGradientKernels {
+  FilterGradientPlan (*plan)(const FilterGradientProblem& problem);
+  // Computes the partial sums of one item, to scratch.
+  void (*run)(const FilterGradientProblem& problem, const FilterGradientPlan& plan, int64_t item,
+              void* scratch);
+  // Adds them to the totals, [filter_height, filter_width, output channels] of accumulators.
+  void (*add)(const FilterGradientProblem& problem, const FilterGradientPlan& plan, int64_t item,
+              const void* scratch, void* totals);
+  // Rounds totals to filter_backprop, which is where they already are for float32 and float64.
+  void (*store)(const FilterGradientProblem& problem, const void* totals);
+  bool (*is_finite)(const FilterGradientProblem& problem);
+  // For Algorithm::kDefinition and for repair: computes the taps [begin, end) of filter_height *
+  // filter_width.
+  void (*define)(const FilterGradientProblem& problem, int64_t begin, int64_t end);
+};
+
 struct KernelTable {
   const char* isa;
   // For tests that probe the edges of tiles: lanes of float32, rows of a flat tile, columns of a
   // channel tile.
   int lanes, tile_rows, tile_columns;
   ForwardKernels forward[kNumDTypes];
+  FilterGradientKernels filter_gradient[kNumDTypes];
   // Runs independent float32 multiply-adds in registers; returns how many floating-point
   // operations (two a multiply-add) `rounds` rounds take.
   int64_t (*spin_multiply_adds)(int64_t rounds);

@@ -50,28 +50,51 @@ inline int64_t StripLength(int64_t all, int64_t granule, double limit, BytesOf&&
   return strip_bytes(length) <= limit ? length : 0;
 }
 
-// Packs the taps of the output channels [first, first + channels): for every (di, dj) one vector
-// for each of `phases` successive vectors of a packed row, in which the channels repeat every
-// `period` lanes. In a period of a whole vector, lanes beyond the channels are zero.
+// Packs taps of the output channels [first, first + channels), [rows.window, columns.count], in the
+// order in which a window meets them: for each one vector for each of `phases` successive vectors of
+// a packed row, in which the channels repeat every `period` lanes. In a period of a whole vector,
+// lanes beyond the channels are zero.
 template <class S>
-inline void PackFilter(const ForwardProblem& problem, int64_t first, int64_t channels,
-                       int64_t period, int64_t phases, typename S::Accumulator* to) {
+inline void PackFilter(const ForwardProblem& problem, const Axis& rows, const Taps& columns,
+                       int64_t first, int64_t channels, int64_t period, int64_t phases,
+                       typename S::Accumulator* to) {
   constexpr int kCount = kLanes<typename S::Accumulator>;
   const Geometry& g = problem.geometry;
-  const auto* filter = static_cast<const typename S::Element*>(problem.filter) + first;
-  for (int64_t tap = 0; tap < g.filter_height * g.filter_width; ++tap) {
-    if (period == kCount) {
-      StoreUnaligned(to, S::LoadPartial(filter, channels));
-      to += kCount;
-    } else {
-      int64_t c = 0;
-      for (int64_t i = 0; i < phases * kCount; ++i) {
-        *to++ = S::LoadOne(filter + c);
-        if (++c == period) c = 0;
+  const int64_t filter_channels = g.in_channels * g.channel_multiplier;
+  const int64_t step = g.transposed ? g.channel_multiplier : 1;
+  const auto* filter = static_cast<const typename S::Element*>(problem.filter) + first * step;
+  for (int64_t u = 0; u < rows.window; ++u) {
+    const int64_t di = rows.taps.first + u / rows.planes * rows.taps.step;
+    for (int64_t v = 0; v < columns.count; ++v) {
+      const int64_t dj = columns.first + v * columns.step;
+      const auto* tap = filter + (di * g.filter_width + dj) * filter_channels + u % rows.planes;
+      if (period == kCount && step == 1) {
+        StoreUnaligned(to, S::LoadPartial(tap, channels));
+        to += kCount;
+      } else {
+        int64_t c = 0;
+        for (int64_t i = 0; i < phases * kCount; ++i) {
+          *to++ = c < channels ? S::LoadOne(tap + c * step) : 0;
+          if (++c == period) c = 0;
+        }
       }
     }
-    filter += g.OutChannels();
   }
+}
+
+// The same for all classes of columns, one after the other; returns the end of what it packed.
+template <class S>
+inline typename S::Accumulator* PackFilterClasses(const ForwardProblem& problem, const Axis& rows,
+                                                  int64_t first, int64_t channels,
+                                                  typename S::Accumulator* to) {
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  const AxisSizes sizes = ColumnSizes(problem.geometry);
+  for (int64_t index = 0; index < Min(sizes.TapStep(), sizes.filter_size); ++index) {
+    const Taps columns = TapsOf(sizes, index);
+    PackFilter<S>(problem, rows, columns, first, channels, kCount, 1, to);
+    to += rows.window * columns.count * kCount;
+  }
+  return to;
 }
 
 template <class A>

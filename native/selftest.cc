@@ -127,7 +127,7 @@ float Definition(const Geometry& g, const Numbers& numbers, const Strides& in, i
       const int64_t column = j * g.stride_width + dj * g.dilation_width - g.pad_left;
       if (row < 0 || row >= g.in_height || column < 0 || column >= g.in_width) continue;
       sum += numbers.input[Offset(in, b, row, column, e / g.channel_multiplier)] *
-             numbers.filter[static_cast<size_t>((di * g.filter_width + dj) * g.OutChannels() + e)];
+             numbers.filter[static_cast<size_t>((di * g.filter_width + dj) * g.OutputChannels() + e)];
     }
   }
   return sum;
@@ -138,11 +138,11 @@ bool Check(Random& random, DType dtype, const Geometry& g) {
   constexpr float kPoison = 77;
   const Strides in = ContiguousStrides(g.channels_last, g.in_height, g.in_width, g.in_channels);
   const Strides out =
-      ContiguousStrides(g.channels_last, g.out_height, g.out_width, g.OutChannels());
+      ContiguousStrides(g.channels_last, g.out_height, g.out_width, g.OutputChannels());
   const size_t in_count = static_cast<size_t>(g.batch * in.batch);
   const size_t out_count = static_cast<size_t>(g.batch * out.batch);
   const size_t filter_count =
-      static_cast<size_t>(g.filter_height * g.filter_width * g.OutChannels());
+      static_cast<size_t>(g.filter_height * g.filter_width * g.OutputChannels());
 
   Numbers numbers{std::vector<float>(in_count), std::vector<float>(filter_count)};
   Array input(dtype, in_count), filter(dtype, filter_count);
@@ -168,7 +168,7 @@ bool Check(Random& random, DType dtype, const Geometry& g) {
   for (int64_t b = 0; b < g.batch; ++b) {
     for (int64_t i = 0; i < g.out_height; ++i) {
       for (int64_t j = 0; j < g.out_width; ++j) {
-        for (int64_t e = 0; e < g.OutChannels(); ++e) {
+        for (int64_t e = 0; e < g.OutputChannels(); ++e) {
           const float expected = Definition(g, numbers, in, b, i, j, e);
           if (output.Equals(kGuard + Offset(out, b, i, j, e), expected)) continue;
           std::printf("wrong at b=%d i=%d j=%d channel=%d; %g is right\n", static_cast<int>(b),

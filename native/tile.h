@@ -76,18 +76,30 @@ DEPTHWISE_INLINE int64_t WindowRows(int64_t stride, int64_t filter_height, int64
   return (rows - 1) * stride + filter_height;
 }
 
+// The most taps that an item has of one output channel.
+inline double MaxPackedTaps(const Geometry& g) {
+  return static_cast<double>(RowSizes(g).MaxTaps()) * RowAxis(g, 0).planes * g.filter_width;
+}
+
+// The most units that any item needs for that many output rows at a time, or as many as
+// RowsTogether() allows.
+inline int64_t MaxWindowRows(const Geometry& g, int64_t tile_rows) {
+  const Axis rows = RowAxis(g, 0);
+  const int64_t window = RowSizes(g).MaxTaps() * rows.planes;
+  return WindowRows(rows.stride, window, RowsTogether(rows.stride, window, tile_rows));
+}
+
 // The input rows, in unit positions of `axis`, that output rows [first, first + count) need and
 // that are inside the image; relative to the first window, as TileRows has them.
 struct RowRange {
   int64_t first_unit, begin, end;
 };
 
-DEPTHWISE_INLINE RowRange InputRowsOf(const Axis& axis, int64_t filter_height, int64_t first,
-                                      int64_t count) {
+DEPTHWISE_INLINE RowRange InputRowsOf(const Axis& axis, int64_t first, int64_t count) {
   const int64_t first_unit = first * axis.stride;
   const int64_t begin = Max(0, axis.unit_begin - first_unit);
   const int64_t end =
-      Min(WindowRows(axis.stride, filter_height, count), axis.unit_end - first_unit);
+      Min(WindowRows(axis.stride, axis.window, count), axis.unit_end - first_unit);
   return {first_unit, begin, Max(begin, end)};
 }
 
