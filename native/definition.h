@@ -104,9 +104,8 @@ inline void RunDefinitionAtBorders(const ForwardProblem& problem, int64_t begin,
 }
 
 template <class S>
-inline bool IsFiniteFilter(const ForwardProblem& problem) {
-  const Geometry& g = problem.geometry;
-  const auto* filter = static_cast<const typename S::Element*>(problem.filter);
+inline bool AreFiniteTaps(const Geometry& g, const void* taps) {
+  const auto* filter = static_cast<const typename S::Element*>(taps);
   const int64_t count = g.filter_height * g.filter_width * g.in_channels * g.channel_multiplier;
   bool finite = true;
   for (int64_t i = 0; i < count; ++i) finite &= S::IsFinite(filter[i]);

@@ -65,6 +65,8 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
         .taps_step = rows.window * g.filter_width * kCount,
         .window_rows = rows.window,
         .row_stride = rows.stride,
+        .column_residues = ColumnResidues(g),
+        .column_stride = ColumnAxis(g, 0).stride,
         .first_column = 0,
         .in_column_step = in.column,
         .out_row_step = rows.out_step * out.row,

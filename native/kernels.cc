@@ -9,6 +9,7 @@
 #include "block.h"
 #include "definition.h"
 #include "direct.h"
+#include "filter_gradient.h"
 #include "flat.h"
 
 namespace depthwise::DEPTHWISE_ISA {
@@ -69,10 +70,8 @@ bool IsStreamable(const ForwardProblem& problem, const ForwardPlan& plan) {
 
 // Whether the next rows of an image are worth fetching ahead: without gaps, so that no byte is
 // fetched which no tap reads.
-template <class S>
-bool IsDense(const ForwardProblem& problem) {
-  const Geometry& g = problem.geometry;
-  return problem.input_strides.column == g.InputChannels() && g.dilation_width == 1 &&
+bool IsDense(const Geometry& g, const Strides& input_strides) {
+  return input_strides.column == g.InputChannels() && g.dilation_width == 1 &&
          g.stride_width <= g.filter_width && g.stride_height <= g.filter_height;
 }
 
@@ -88,7 +87,7 @@ ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
   const bool is_packed =
       !(can_be_direct && suits_direct) &&
       (PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan));
-  const bool is_finite = !is_packed || IsFiniteFilter<S>(problem);
+  const bool is_finite = !is_packed || AreFiniteTaps<S>(g, problem.filter);
   // The definition is needed for all outputs where zeros lie between the columns too.
   const bool is_repairable =
       plan.algorithm != Algorithm::kFlat || !g.transposed || g.stride_width == 1;
@@ -104,7 +103,7 @@ ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
     plan.items = g.batch * g.out_height;
   }
   const double bytes = DataBytes<S>(g);
-  plan.prefetch = bytes > kPrefetchBytes && IsDense<S>(problem);
+  plan.prefetch = bytes > kPrefetchBytes && IsDense(g, problem.input_strides);
   plan.stream = bytes > kStreamBytes && IsStreamable<S>(problem, plan);
   return plan;
 }
@@ -127,14 +126,52 @@ constexpr ForwardKernels ForwardKernelsOf() {
 }
 
 template <class S>
-FilterGradientPlan PlanFilterGradient(const FilterGradientProblem&) {
-  return {.algorithm = Algorithm::kDefinition};
+FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem) {
+  const Geometry& g = problem.geometry;
+  FilterGradientPlan plan{};
+  if (!PlanChannelFilterGradient<S>(problem, kScratchBytes, &plan)) {
+    plan.algorithm = Algorithm::kDefinition;
+  }
+  plan.prefetch = plan.algorithm == Algorithm::kDirect && DataBytes<S>(g) > kPrefetchBytes &&
+                  IsDense(g, problem.input_strides) &&
+                  problem.out_backprop_strides.column == g.OutputChannels();
+  return plan;
+}
+
+template <class S>
+void RunFilterGradient(const FilterGradientProblem& problem, const FilterGradientPlan& plan,
+                       int64_t item, void* scratch) {
+  RunChannelFilterGradient<S>(problem, plan, item, scratch);
+}
+
+template <class S>
+void AddFilterGradient(const FilterGradientProblem& problem, const FilterGradientPlan& plan,
+                       int64_t item, const void* scratch, void* totals) {
+  AddChannelFilterGradient<S>(problem, plan, item, scratch, totals);
+}
+
+template <class S>
+void StoreFilterGradient(const FilterGradientProblem& problem, const void* totals) {
+  constexpr int64_t kCount = kLanes<typename S::Accumulator>;
+  const Geometry& g = problem.geometry;
+  const int64_t count = g.filter_height * g.filter_width * g.OutputChannels();
+  const auto* from = static_cast<const typename S::Accumulator*>(totals);
+  auto* to = static_cast<typename S::Element*>(problem.filter_backprop);
+  for (int64_t i = 0; i < count; i += kCount) {
+    const int64_t rest = Min(kCount, count - i);
+    S::StorePartial(to + i, Plain<S>::LoadPartial(from + i, rest), rest);
+  }
+}
+
+template <class S>
+bool IsFiniteFilterGradient(const FilterGradientProblem& problem) {
+  return AreFiniteTaps<S>(problem.geometry, problem.filter_backprop);
 }
 
 template <class S>
 constexpr FilterGradientKernels FilterGradientKernelsOf() {
-  return {PlanFilterGradient<S>, nullptr, nullptr, nullptr, nullptr,
-          RunFilterGradientDefinition<S>};
+  return {PlanFilterGradient<S>,  RunFilterGradient<S>,      AddFilterGradient<S>,
+          StoreFilterGradient<S>, IsFiniteFilterGradient<S>, RunFilterGradientDefinition<S>};
 }
 
 // Twelve independent chains are enough to fill the pipelines of every CPU so far (latency 4 or 5,

@@ -84,6 +84,19 @@ struct FilterGradientPlan {
   // Packed with zero padding, which leaks NaN and infinity into taps that they must not reach: if a
   // tap is not finite afterwards, the definition has to compute all of them.
   bool repair;
+
+  // A chunk is a number of bands, each some output rows of one residue of one image.
+  int64_t bands, bands_per_residue, bands_per_chunk;
+  int64_t band_rows;
+  int64_t block_pixels;   // that are summed up before they are added to the sums of the chunk
+  int64_t group_vectors;  // of channels
+  bool pack_groups;       // of kDirect: not in place after all
+  bool prefetch;          // rows are fetched ahead
+
+  // As in ForwardPlan. The strips are the same for all memory layouts: they give the order of sums.
+  int64_t strip_columns;
+  int64_t ring_rows, ring_row_stride;
+  int64_t period, phases, ring_phase_stride;
 };
 
 struct FilterGradientKernels {

@@ -64,10 +64,11 @@ inline void PackFilter(const ForwardProblem& problem, const Axis& rows, const Ta
   const int64_t step = g.transposed ? g.channel_multiplier : 1;
   const auto* filter = static_cast<const typename S::Element*>(problem.filter) + first * step;
   for (int64_t u = 0; u < rows.window; ++u) {
-    const int64_t di = rows.taps.first + u / rows.planes * rows.taps.step;
+    const int64_t plane = rows.planes == 1 ? 0 : u % rows.planes;
+    const int64_t di = rows.taps.first + (rows.planes == 1 ? u : u / rows.planes) * rows.taps.step;
     for (int64_t v = 0; v < columns.count; ++v) {
       const int64_t dj = columns.first + v * columns.step;
-      const auto* tap = filter + (di * g.filter_width + dj) * filter_channels + u % rows.planes;
+      const auto* tap = filter + (di * g.filter_width + dj) * filter_channels + plane;
       if (period == kCount && step == 1) {
         StoreUnaligned(to, S::LoadPartial(tap, channels));
         to += kCount;

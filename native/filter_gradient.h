@@ -1,0 +1,342 @@
+// The filter gradient for a vector of channels or more. NHWC is read in place; NCHW, multipliers and
+// unusual layouts are packed as for the block kernel, input and out_backprop both. Either way the
+// same tile meets the same numbers in the same order, so that the memory layout changes no bit.
+//
+// The sum over batch, height and width is blocked, since the error of a plain one grows with its
+// length: the tiles add to the sums of a few hundred pixels, these to those of a chunk, these in turn
+// to the totals. A chunk is a number of bands, each some rows of an image.
+#pragma once
+
+#include "block.h"
+#include "filter_gradient_tile.h"
+#include "flat.h"
+
+namespace depthwise::DEPTHWISE_ISA {
+
+// Pixels of a chunk, or the root of all if that is more: enough that adding it to the totals takes
+// little time, few enough that all threads find some.
+inline constexpr int64_t kChunkPixels = 512;
+// The sums of a group of channels stay in the first-level cache.
+inline constexpr int64_t kGroupBytes = 16 * 1024;
+
+// Cuts the sum into chunks by the sizes alone.
+inline void PlanChunks(const Geometry& g, FilterGradientPlan* plan) {
+  const int64_t residues = RowResidues(g);
+  const int64_t rows = CeilDiv(g.out_height, residues);
+  const double pixels = static_cast<double>(g.batch) * g.out_height * g.out_width;
+  const int64_t wanted = Max(kChunkPixels, static_cast<int64_t>(__builtin_sqrt(pixels)));
+  // A band reads filter_height - 1 rows that its neighbours read too.
+  const int64_t bands = Max(1, Min(rows * g.out_width / wanted, rows / (2 * g.filter_height)));
+  // Whole tiles, of either kernel.
+  plan->band_rows = CeilDiv(CeilDiv(rows, bands), kFlatRows) * kFlatRows;
+  plan->bands_per_residue = CeilDiv(rows, plan->band_rows);
+  plan->bands = g.batch * residues * plan->bands_per_residue;
+  const int64_t band_pixels = Min(rows, plan->band_rows) * g.out_width;
+  plan->bands_per_chunk = Max(1, wanted / band_pixels);
+  plan->block_pixels = wanted;
+}
+
+// One band: output rows [first, last) of one row residue of one image.
+struct Band {
+  Axis rows;
+  int64_t first, last;
+  int64_t b;
+};
+
+inline Band BandOf(const Geometry& g, const FilterGradientPlan& plan, int64_t band) {
+  const int64_t first = band % plan.bands_per_residue * plan.band_rows;
+  const int64_t residue = band / plan.bands_per_residue % RowResidues(g);
+  const int64_t b = band / (plan.bands_per_residue * RowResidues(g));
+  const Axis rows = RowAxis(g, residue);
+  return {rows, first, Min(rows.out_count, first + plan.band_rows), b};
+}
+
+// The sums of an item in two steps: `block` is added to `chunk` when it holds enough pixels.
+template <class A>
+struct BlockedSums {
+  A* chunk;
+  A* block;
+  int64_t size;  // of each
+  int64_t block_pixels;
+  int64_t pixels = 0;
+
+  DEPTHWISE_INLINE void Clear() {
+    FillZero(chunk, chunk + size);
+    FillZero(block, block + size);
+  }
+  DEPTHWISE_INLINE void Count(int64_t more) {
+    pixels += more;
+    if (pixels >= block_pixels) Flush();
+  }
+  DEPTHWISE_INLINE void Flush() {
+    for (int64_t i = 0; i < size; i += kLanes<A>) {
+      StoreUnaligned(chunk + i,
+                     LoadUnaligned<Vec<A>>(chunk + i) + LoadUnaligned<Vec<A>>(block + i));
+    }
+    FillZero(block, block + size);
+    pixels = 0;
+  }
+};
+
+// Calls visit(band, first, last) for the bands of an item's chunk, and in them for each strip of
+// output columns.
+template <class Visit>
+DEPTHWISE_INLINE void ForEachStrip(const Geometry& g, const FilterGradientPlan& plan, int64_t item,
+                                   Visit&& visit) {
+  const int64_t begin = item / plan.groups * plan.bands_per_chunk;
+  const int64_t end = Min(plan.bands, begin + plan.bands_per_chunk);
+  for (int64_t i = begin; i < end; ++i) {
+    const Band band = BandOf(g, plan, i);
+    for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
+      visit(band, first, Min(g.out_width, first + plan.strip_columns));
+    }
+  }
+}
+
+// Packed rows of a group of vectors of NHWC.
+inline constexpr double kPackedGroupBytes = 64 * 1024;
+
+// Whether neighbouring columns meet in few sets of the first-level cache, so that the lines that two
+// unaligned vectors share are gone before the second comes.
+template <class S>
+inline bool SharesSets(const FilterGradientProblem& problem) {
+  constexpr int64_t kBytes = sizeof(typename S::Element);
+  return problem.input_strides.column * kBytes % 1024 == 0;
+}
+
+inline bool IsReadInPlace(const FilterGradientProblem& problem) {
+  return problem.geometry.channels_last && problem.geometry.channel_multiplier == 1 &&
+         problem.input_strides.channel == 1 && problem.out_backprop_strides.channel == 1;
+}
+
+template <class S>
+inline void DirectFilterGradient(const FilterGradientProblem& problem,
+                                 const FilterGradientPlan& plan, int64_t item,
+                                 BlockedSums<typename S::Accumulator>& sums) {
+  using E = typename S::Element;
+  const Geometry& g = problem.geometry;
+  const Strides& in = problem.input_strides;
+  const Strides& out = problem.out_backprop_strides;
+  const int64_t vectors = CeilDiv(g.in_channels, kLanes<typename S::Accumulator>);
+  const int64_t group = item % plan.groups;
+  ForEachStrip(g, plan, item, [&](const Band& band, int64_t first, int64_t last) {
+    const Axis& rows = band.rows;
+    const E* image = static_cast<const E*>(problem.input) + band.b * in.batch;
+    const E* out_backprop = static_cast<const E*>(problem.out_backprop) + band.b * out.batch +
+                            rows.out_first * out.row + first * out.column;
+    const FilterGradientArrays<S> arrays{
+        .sums = sums.block,
+        .filter_height = g.filter_height,
+        .filter_width = g.filter_width,
+        .row_stride = rows.stride,
+        .first_column = 0,
+        .in_column_step = in.column,
+        .out_row_step = rows.out_step * out.row,
+        .out_column_step = out.column,
+        .in_vector_step = kLanes<typename S::Accumulator>,
+        .out_vector_step = kLanes<typename S::Accumulator>,
+        .channels = g.in_channels,
+        .first_vector = group * plan.group_vectors,
+        .last_vector = Min(vectors, (group + 1) * plan.group_vectors),
+        .prefetch = plan.prefetch,
+    };
+    const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
+    for (int64_t t = band.first; t < band.last; t += rows_together) {
+      const int64_t rows_used = Min(rows_together, band.last - t);
+      const RowRange range = InputRowsOf(rows, t, rows_used);
+      const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row;
+      FilterGradientRows<S>(g, arrays,
+                            {row, rows.in_step * in.row, range.begin, range.end, 0, 0}, rows_used,
+                            first, last, out_backprop + t * arrays.out_row_step);
+      sums.Count(rows_used * (last - first));
+    }
+  });
+}
+
+// Packs groups of vectors of NHWC, or one vector of any layout.
+template <class S>
+inline void PackedFilterGradient(const FilterGradientProblem& problem,
+                                 const FilterGradientPlan& plan, int64_t item,
+                                 BlockedSums<typename S::Accumulator>& sums,
+                                 typename S::Accumulator* scratch) {
+  using E = typename S::Element;
+  using A = typename S::Accumulator;
+  constexpr int64_t kCount = kLanes<A>;
+  const Geometry& g = problem.geometry;
+  const Strides& in = problem.input_strides;
+  const Strides& out = problem.out_backprop_strides;
+  Ring<A> ring{scratch, plan.ring_rows, plan.ring_row_stride};
+  A* const buffer = ring.memory + ring.count * ring.row_stride;
+
+  const int64_t all_vectors = CeilDiv(g.OutputChannels(), kCount);
+  const int64_t first_vector = item % plan.groups * plan.group_vectors;
+  const int64_t vectors = Min(plan.group_vectors, all_vectors - first_vector);
+  // Blocks of whole vectors of NHWC overlap rather than end short.
+  const int64_t first_channel = plan.pack_groups
+                                    ? Min(first_vector * kCount, g.in_channels - kCount)
+                                    : first_vector * kCount;
+  const BlockChannels block{first_channel, Min(kCount, g.OutputChannels() - first_channel),
+                            g.channel_multiplier};
+  ForEachStrip(g, plan, item, [&](const Band& band, int64_t first, int64_t last) {
+    const Axis& rows = band.rows;
+    const ColumnRange in_columns = InputColumnsOf(g, first, last);
+    const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
+    const int64_t out_row_step = plan.group_vectors * ((last - first) | 1) * kCount;
+    const BlockPacker<S> input{
+        .block = block,
+        .image = static_cast<const E*>(problem.input) + band.b * in.batch +
+                 block.FirstInput() * in.channel,
+        .strides = in,
+        .plane_step = 0,
+        .in_width = g.in_width,
+        .first_column = in_columns.begin,
+        .columns = in_columns.end - in_columns.begin,
+        .vectors = vectors,
+        .vector_step = plan.ring_row_stride / plan.group_vectors,
+        .all_channels = g.in_channels,
+    };
+    const BlockPacker<S> out_backprop{
+        .block = {block.first_channel, block.channels, 1},
+        .image = static_cast<const E*>(problem.out_backprop) + band.b * out.batch +
+                 first_channel * out.channel,
+        .strides = out,
+        .plane_step = 0,
+        .in_width = g.out_width,
+        .first_column = first,
+        .columns = last - first,
+        .vectors = vectors,
+        .vector_step = out_row_step / plan.group_vectors,
+        .all_channels = g.in_channels,
+    };
+    // The rows of out_backprop as packed rows: position t of the axis is output row
+    // out_first + t * out_step.
+    Axis out_rows{};
+    out_rows.in_first = rows.out_first;
+    out_rows.in_step = rows.out_step;
+    out_rows.planes = 1;
+    const FilterGradientArrays<Plain<S>> arrays{
+        .sums = sums.block,
+        .filter_height = g.filter_height,
+        .filter_width = g.filter_width,
+        .row_stride = rows.stride,
+        .first_column = in_columns.begin,
+        .in_column_step = kCount,
+        .out_row_step = out_row_step,
+        .out_column_step = kCount,
+        .in_vector_step = input.vector_step,
+        .out_vector_step = out_backprop.vector_step,
+        .channels = vectors * kCount,
+        .first_vector = 0,
+        .last_vector = vectors,
+        .prefetch = false,
+    };
+    ring.packed_until = 0;
+    for (int64_t t = band.first; t < band.last; t += rows_together) {
+      const int64_t rows_used = Min(rows_together, band.last - t);
+      const RowRange range = InputRowsOf(rows, t, rows_used);
+      ring.Fill(range, [&](int64_t unit, int64_t end) { input.Pack(ring, unit, end, rows); });
+      // One row at a time begins again at the same place: its ring has one row.
+      const Ring<A> out_ring{buffer, rows_together, out_row_step};
+      out_backprop.Pack(out_ring, t, t + rows_used, out_rows);
+      FilterGradientRows<Plain<S>>(g, arrays, ring.Rows(range), rows_used, first, last, buffer);
+      sums.Count(rows_used * (last - first));
+    }
+  });
+}
+
+template <class S>
+inline BlockedSums<typename S::Accumulator> SumsOf(const FilterGradientProblem& problem,
+                                                   const FilterGradientPlan& plan, void* scratch) {
+  auto* memory = static_cast<typename S::Accumulator*>(scratch);
+  const Geometry& g = problem.geometry;
+  const int64_t size = plan.group_vectors * g.filter_height * g.filter_width *
+                       kLanes<typename S::Accumulator>;
+  return {memory, memory + size, size, plan.block_pixels};
+}
+
+// Computes the sums of an item, which are then at the beginning of scratch.
+template <class S>
+inline void RunChannelFilterGradient(const FilterGradientProblem& problem,
+                                     const FilterGradientPlan& plan, int64_t item, void* scratch) {
+  BlockedSums<typename S::Accumulator> sums = SumsOf<S>(problem, plan, scratch);
+  sums.Clear();
+  if (plan.algorithm == Algorithm::kDirect && !plan.pack_groups) {
+    DirectFilterGradient<S>(problem, plan, item, sums);
+  } else {
+    PackedFilterGradient<S>(problem, plan, item, sums, sums.block + sums.size);
+  }
+  sums.Flush();
+}
+
+template <class S>
+inline void AddChannelFilterGradient(const FilterGradientProblem& problem,
+                                     const FilterGradientPlan& plan, int64_t item,
+                                     const void* scratch, void* totals) {
+  using A = typename S::Accumulator;
+  constexpr int64_t kCount = kLanes<A>;
+  const int64_t taps = problem.geometry.filter_height * problem.geometry.filter_width;
+  const int64_t channels = problem.geometry.OutputChannels();
+  const int64_t first = item % plan.groups * plan.group_vectors;
+  const int64_t last = Min(CeilDiv(channels, kCount), first + plan.group_vectors);
+  const A* sums = static_cast<const A*>(scratch);
+  for (int64_t v = first; v < last; ++v) {
+    // In place, the last vector overlaps the one before it.
+    const int64_t begin = v * kCount, end = Min(channels, begin + kCount);
+    const int64_t offset =
+        plan.algorithm == Algorithm::kDirect ? begin - Min(begin, channels - kCount) : 0;
+    for (int64_t tap = 0; tap < taps; ++tap, sums += kCount) {
+      A* to = static_cast<A*>(totals) + tap * channels + begin;
+      if (end - begin == kCount) {
+        StoreUnaligned(to, LoadUnaligned<Vec<A>>(to) + LoadUnaligned<Vec<A>>(sums));
+      } else {
+        for (int64_t c = 0; c < end - begin; ++c) to[c] += sums[offset + c];
+      }
+    }
+  }
+}
+
+// Plans the kernels of this file; false if there are too few channels, or if `limit` bytes do not
+// hold a strip beside one vector of sums.
+template <class S>
+inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, double limit,
+                                      FilterGradientPlan* plan) {
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  const Geometry& g = problem.geometry;
+  if (g.OutputChannels() < kCount) return false;
+  plan->ring_rows = MaxWindowRows(g, kChannelRows);
+  // Strips start at a multiple of the residues, so that each finds its first column in all.
+  const int64_t residues = ColumnResidues(g);
+  const auto strip_bytes = [&](int64_t strip) {
+    const double rows = static_cast<double>(kChannelRows) * (strip * residues + 1);
+    const double ring =
+        static_cast<double>(plan->ring_rows) * (MaxInputColumns(g, strip * residues) + 1);
+    return (ring + rows) * kVectorBytes;
+  };
+  const double taps = static_cast<double>(g.filter_height) * g.filter_width;
+  if (taps * kVectorBytes > limit) return false;
+  const int64_t strip =
+      StripLength(CeilDiv(g.out_width, residues), kChannelColumns, limit, strip_bytes);
+  if (strip == 0) return false;
+  plan->strip_columns = strip * residues;
+  PlanChunks(g, plan);
+
+  const int64_t vectors = CeilDiv(g.OutputChannels(), kCount);
+  const int64_t vector_bytes = static_cast<int64_t>(taps) * kVectorBytes;
+  plan->algorithm = IsReadInPlace(problem) ? Algorithm::kDirect : Algorithm::kBlock;
+  plan->pack_groups = plan->algorithm == Algorithm::kDirect && SharesSets<S>(problem);
+  int64_t max_group = plan->algorithm == Algorithm::kDirect ? kGroupBytes / vector_bytes : 1;
+  if (plan->pack_groups) max_group = Min(max_group, static_cast<int64_t>(kPackedGroupBytes / strip_bytes(strip)));
+  plan->group_vectors = CeilDiv(vectors, CeilDiv(vectors, Max(1, max_group)));
+  if (plan->algorithm == Algorithm::kBlock || plan->pack_groups) {
+    // An odd number of vectors keeps successive rows out of the same sets of the cache.
+    plan->ring_row_stride =
+        plan->group_vectors * (MaxInputColumns(g, plan->strip_columns) | 1) * kCount;
+    plan->scratch_bytes = plan->group_vectors * static_cast<int64_t>(strip_bytes(strip));
+  }
+  plan->groups = CeilDiv(vectors, plan->group_vectors);
+  plan->items = plan->groups * CeilDiv(plan->bands, plan->bands_per_chunk);
+  plan->scratch_bytes += 2 * plan->group_vectors * vector_bytes;
+  return true;
+}
+
+}  // namespace depthwise::DEPTHWISE_ISA

@@ -1,0 +1,325 @@
+// The register tile of the filter gradient: the products of two rows of out_backprop x a few columns
+// with the input rows under them, for one vector of channels. It is the channel tile turned inside
+// out: the sums belong to the taps, and pass through memory once for each input row. Called by
+// filter_gradient.h.
+#pragma once
+
+#include "channel_tile.h"
+
+namespace depthwise::DEPTHWISE_ISA {
+
+// Taps of a row whose sums are in registers at a time. Of two rows 7 are 14 registers, with the input
+// and out_backprop beside them.
+inline constexpr int kTapsTogether = kManyRegisters ? 7 : 3;
+
+// What one call needs to know of its arrays; steps in elements.
+template <class S>
+struct FilterGradientArrays {
+  // Sums to be added to, [vectors, filter_height, filter_width, lanes].
+  typename S::Accumulator* sums;
+  int64_t filter_height, filter_width;
+  int64_t row_stride;      // between output rows, in units
+  int64_t first_column;    // the input column where input rows begin
+  int64_t in_column_step;  // between neighbouring columns
+  int64_t out_row_step, out_column_step;
+  // Elements from one vector of channels to the next. Vector v starts v * step further on, but in
+  // place the last one ends with all `channels`, and overlaps the one before.
+  int64_t in_vector_step, out_vector_step;
+  int64_t channels, first_vector, last_vector;
+  bool prefetch;  // fetch what the next two output rows need ahead
+};
+
+// kWidth is the taps of a row, or 0 for any. Of the input only the units [unit_begin, unit_end) are
+// read.
+template <class S, int kWidth>
+struct FilterGradientTile {
+  using E = typename S::Element;
+  using A = typename S::Accumulator;
+  using V = typename S::Vector;
+  static constexpr int kCount = kLanes<A>;
+
+  const FilterGradientArrays<S>& arrays;
+  TileRows<E> rows;
+  int64_t unit_step, unit_stride;  // elements between units, units between output columns
+  int64_t unit_begin, unit_end;
+  int64_t out_column_step;
+  int64_t rows_used, columns_used;
+
+  // `in_offset` and `out` are those of the vector.
+  DEPTHWISE_INLINE void Run(int64_t in_offset, A* sums, const E* out) const {
+    const auto step = [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
+      constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
+      A* row_sums = sums + (r - kLast * arrays.row_stride) * arrays.filter_width * kCount;
+      row += in_offset;
+      int64_t dj = 0;
+      const auto add = [&](auto width) DEPTHWISE_INLINE_LAMBDA {
+        constexpr int kTaps = decltype(width)::value;
+        AddTaps<kFirst, kLast, kTaps>(row + dj * unit_step, out, row_sums + dj * kCount, dj);
+        dj += kTaps;
+      };
+      if constexpr (kWidth != 0) return add(Size<kWidth>{});
+      while (dj + kTapsTogether <= arrays.filter_width) add(Size<kTapsTogether>{});
+      const int64_t rest = arrays.filter_width - dj;
+      if constexpr (kTapsTogether > 4) {
+        if (rest & 4) add(Size<4>{});
+      }
+      if (rest & 2) add(Size<2>{});
+      if (rest & 1) add(Size<1>{});
+    };
+    ForEachInputRow<kChannelRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
+  }
+
+  // Adds the products with the input units from `row` on, the first of which is number `unit`, to
+  // kTaps taps of the filter rows of output rows kFirst to kLast; `sums` is that of the last one.
+  template <int kFirst, int kLast, int kTaps>
+  DEPTHWISE_INLINE void AddTaps(const E* row, const E* out, A* sums, int64_t unit) const {
+    const int64_t sums_step = arrays.row_stride * arrays.filter_width * kCount;
+    V total[kChannelRows][kTaps];
+#pragma GCC unroll 2
+    for (int i = kLast; i >= kFirst; --i) {
+#pragma GCC unroll 8
+      for (int dj = 0; dj < kTaps; ++dj) {
+        total[i][dj] = LoadUnaligned<V>(sums + (kLast - i) * sums_step + dj * kCount);
+      }
+    }
+    // Columns [inside_begin, inside_end) have all these taps inside the image.
+    const int64_t inside_begin = Min(columns_used, CeilDiv(Max(0, unit_begin - unit), unit_stride));
+    const int64_t inside_end = Max(
+        inside_begin, Min(columns_used, CeilDiv(Max(0, unit_end - unit - kTaps + 1), unit_stride)));
+    int64_t j = 0;
+    const auto columns = [&](int64_t end, auto clip) DEPTHWISE_INLINE_LAMBDA {
+      constexpr bool kClip = decltype(clip)::value != 0;
+      for (; j < end; ++j, unit += unit_stride) {
+        V y[kChannelRows];
+        LoadColumn<kFirst, kLast>(y, out);
+        out += out_column_step;
+        const E* from = row;
+        row += unit_stride * unit_step;
+#pragma GCC unroll 8
+        for (int dj = 0; dj < kTaps; ++dj, from = Step(from, unit_step)) {
+          if (kClip && (unit + dj < unit_begin || unit + dj >= unit_end)) continue;
+          V x = S::Load(from);
+          Pin(x);
+#pragma GCC unroll 2
+          for (int i = kFirst; i <= kLast; ++i) total[i][dj] += x * y[i];
+        }
+      }
+    };
+    columns(inside_begin, Size<1>{});
+    if (unit_stride == 1) {
+      for (; j + kChannelColumns <= inside_end; j += kChannelColumns, unit += kChannelColumns) {
+        AddColumns<kFirst, kLast>(total, row, out);
+        row += kChannelColumns * unit_step;
+        out += kChannelColumns * out_column_step;
+      }
+    }
+    columns(inside_end, Size<0>{});
+    columns(columns_used, Size<1>{});
+#pragma GCC unroll 2
+    for (int i = kLast; i >= kFirst; --i) {
+#pragma GCC unroll 8
+      for (int dj = 0; dj < kTaps; ++dj) {
+        StoreUnaligned(sums + (kLast - i) * sums_step + dj * kCount, total[i][dj]);
+      }
+    }
+  }
+
+  // The products of a few columns without a stride: every input vector is loaded once and feeds each
+  // tap that meets it. NumPy's arrays are not aligned to vectors, and a load across two cache lines
+  // costs as much as two: with one load for each column and tap 5x5 took 1.5 times as long.
+  template <int kFirst, int kLast, int kTaps>
+  DEPTHWISE_INLINE void AddColumns(V (&total)[kChannelRows][kTaps], const E* row,
+                                   const E* out) const {
+    V y[kChannelColumns][kChannelRows];
+#pragma GCC unroll 8
+    for (int j = 0; j < kChannelColumns; ++j, out = Step(out, out_column_step)) {
+      LoadColumn<kFirst, kLast>(y[j], out);
+    }
+#pragma GCC unroll 16
+    for (int k = 0; k < kChannelColumns - 1 + kTaps; ++k, row = Step(row, unit_step)) {
+      V x = S::Load(row);
+      Pin(x);
+#pragma GCC unroll 8
+      for (int j = 0; j < kChannelColumns; ++j) {
+        const int dj = k - j;
+        if (dj < 0 || dj >= kTaps) continue;
+#pragma GCC unroll 2
+        for (int i = kFirst; i <= kLast; ++i) total[i][dj] += x * y[j][i];
+      }
+    }
+  }
+
+  template <int kFirst, int kLast>
+  DEPTHWISE_INLINE void LoadColumn(V (&y)[kChannelRows], const E* out) const {
+    out += kFirst * arrays.out_row_step;
+#pragma GCC unroll 2
+    for (int i = kFirst; i <= kLast; ++i, out = Step(out, arrays.out_row_step)) {
+      y[i] = S::Load(out);
+      Pin(y[i]);
+    }
+  }
+
+  // The same for 3x3 taps with kStride along both axes, of whole rows and columns of the tile: all
+  // nine sums are in registers, and two products for each of them in a column keep the multipliers
+  // busy. With kClip, input outside the image is skipped.
+  template <int kStride, bool kClip>
+  DEPTHWISE_INLINE void Run3x3(int64_t in_offset, A* sums, const E* out) const {
+    constexpr int kRows = (kChannelRows - 1) * kStride + 3;
+    V total[3][3];
+#pragma GCC unroll 3
+    for (int di = 0; di < 3; ++di) {
+#pragma GCC unroll 3
+      for (int dj = 0; dj < 3; ++dj) {
+        total[di][dj] = LoadUnaligned<V>(sums + (di * 3 + dj) * kCount);
+      }
+    }
+    const E* from[kRows];
+    TileRows<E> walk = rows;
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      from[r] = walk.row + in_offset;
+      if (!kClip || (r >= rows.row_begin && r < rows.row_end)) walk.Advance();
+    }
+    V y[kChannelColumns][kChannelRows];
+#pragma GCC unroll 32
+    for (int k = 0; k < (kChannelColumns - 1) * kStride + 3; ++k) {
+      if (k % kStride == 0 && k / kStride < kChannelColumns) {
+        LoadColumn<0, kChannelRows - 1>(y[k / kStride], out);
+        out = Step(out, out_column_step);
+      }
+      if (kClip && (k < unit_begin || k >= unit_end)) continue;
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        if (kClip && (r < rows.row_begin || r >= rows.row_end)) continue;
+        V x = S::Load(from[r] + k * unit_step);
+        Pin(x);
+#pragma GCC unroll 3
+        for (int dj = 0; dj < 3; ++dj) {
+          const int j = (k - dj) / kStride;
+          if (k < dj || (k - dj) % kStride != 0 || j >= kChannelColumns) continue;
+#pragma GCC unroll 2
+          for (int i = 0; i < kChannelRows; ++i) {
+            const int di = r - i * kStride;
+            if (di >= 0 && di < 3) total[di][dj] += x * y[j][i];
+          }
+        }
+      }
+    }
+#pragma GCC unroll 3
+    for (int di = 0; di < 3; ++di) {
+#pragma GCC unroll 3
+      for (int dj = 0; dj < 3; ++dj) {
+        StoreUnaligned(sums + (di * 3 + dj) * kCount, total[di][dj]);
+      }
+    }
+  }
+};
+
+// Fetches `size` channels of each of some columns to the second-level cache.
+template <class E>
+DEPTHWISE_INLINE void PrefetchColumns(const E* row, int64_t columns, int64_t step, int64_t size) {
+  if (size == step) return PrefetchRow(row, columns * size);
+  for (int64_t j = 0; j < columns; ++j) PrefetchRow(row + j * step, size);
+}
+
+// Output columns of a tile: more of them share each passage of the sums through memory.
+inline constexpr int kGradientColumns = 4 * kChannelColumns;
+
+// Adds the products of one column residue in columns [first, last) of up to two rows, all channels
+// innermost. `rows` begin at input column arrays.first_column, `out` at output column `first`, which
+// is a multiple of the number of residues.
+template <class S, int kWidth>
+inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const Axis& axis,
+                                  const TileRows<typename S::Element>& rows, int64_t rows_used,
+                                  int64_t first, int64_t last, const typename S::Element* out) {
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  const int64_t unit_step = axis.in_step * arrays.in_column_step;
+  const bool is_3x3 = kWidth == 3 && kManyRegisters && arrays.filter_height == 3 &&
+                      axis.stride == arrays.row_stride && axis.stride <= 2 &&
+                      rows_used == kChannelRows;
+  const int64_t tile_columns = is_3x3 ? kChannelColumns : kGradientColumns;
+  const int64_t end = ColumnsEnd(axis, last);
+  for (int64_t t = first / axis.out_step; t < end; t += tile_columns) {
+    const ColumnTile columns = ColumnTileAt(axis, t, Min(tile_columns, end - t));
+    TileRows<typename S::Element> tile_rows = rows;
+    tile_rows.row += (axis.InputCoordinate(columns.t * axis.stride) - arrays.first_column) *
+                     arrays.in_column_step;
+    const auto* tile_out =
+        out + (axis.out_first + columns.t * axis.out_step - first) * arrays.out_column_step;
+    const FilterGradientTile<S, kWidth> tile{
+        .arrays = arrays,
+        .rows = tile_rows,
+        .unit_step = unit_step,
+        .unit_stride = axis.stride,
+        .unit_begin = columns.image_begin,
+        .unit_end = columns.image_end,
+        .out_column_step = axis.out_step * arrays.out_column_step,
+        .rows_used = rows_used,
+        .columns_used = columns.count,
+    };
+    if (arrays.prefetch) {
+      const int64_t begin = arrays.first_vector * kCount;
+      const int64_t size = Min(arrays.last_vector * kCount, arrays.channels) - begin;
+      const auto* row = tile_rows.row + (rows.row_end - rows.row_begin) * rows.row_step + begin;
+      for (int64_t i = 0; i < kChannelRows * arrays.row_stride; ++i, row += rows.row_step) {
+        PrefetchColumns(row, columns.count * axis.stride, unit_step, size);
+      }
+      for (int64_t i = kChannelRows; i < 2 * kChannelRows; ++i) {
+        PrefetchColumns(tile_out + i * arrays.out_row_step + begin, columns.count,
+                        tile.out_column_step, size);
+      }
+    }
+    const auto for_each_vector = [&](auto&& run) DEPTHWISE_INLINE_LAMBDA {
+      auto* sums = arrays.sums;
+      for (int64_t v = arrays.first_vector; v < arrays.last_vector; ++v) {
+        const int64_t overlap = Max(0, (v + 1) * kCount - arrays.channels);
+        run(v * arrays.in_vector_step - overlap, sums,
+            tile_out + v * arrays.out_vector_step - overlap);
+        sums += arrays.filter_height * arrays.filter_width * kCount;
+      }
+    };
+    if constexpr (kWidth == 3 && kManyRegisters) {
+      if (is_3x3 && columns.count == kChannelColumns) {
+        const bool is_inside = columns.image_begin == 0 && columns.image_end == columns.units &&
+                               rows.row_end - rows.row_begin == axis.stride + 3;
+        const auto run = [&](auto stride, auto clip) DEPTHWISE_INLINE_LAMBDA {
+          for_each_vector([&](auto... vector) DEPTHWISE_INLINE_LAMBDA {
+            tile.template Run3x3<decltype(stride)::value, decltype(clip)::value != 0>(vector...);
+          });
+        };
+        if (axis.stride == 1) {
+          is_inside ? run(Size<1>{}, Size<0>{}) : run(Size<1>{}, Size<1>{});
+        } else {
+          is_inside ? run(Size<2>{}, Size<0>{}) : run(Size<2>{}, Size<1>{});
+        }
+        continue;
+      }
+    }
+    for_each_vector([&](auto... vector) DEPTHWISE_INLINE_LAMBDA { tile.Run(vector...); });
+  }
+}
+
+template <class S>
+using FilterGradientColumnsFunction = decltype(&FilterGradientColumns<S, 0>);
+
+template <class S>
+inline FilterGradientColumnsFunction<S> FindFilterGradientColumns(int64_t width) {
+  if (width == 3) return FilterGradientColumns<S, 3>;
+  if constexpr (kTapsTogether >= 5) {
+    if (width == 5) return FilterGradientColumns<S, 5>;
+  }
+  return FilterGradientColumns<S, 0>;
+}
+
+// The same for all residues.
+template <class S>
+inline void FilterGradientRows(const Geometry& g, const FilterGradientArrays<S>& arrays,
+                               const TileRows<typename S::Element>& rows, int64_t rows_used,
+                               int64_t first, int64_t last, const typename S::Element* out) {
+  for (int64_t residue = 0; residue < ColumnResidues(g); ++residue) {
+    const Axis axis = ColumnAxis(g, residue);
+    FindFilterGradientColumns<S>(g.filter_width)(arrays, axis, rows, rows_used, first, last, out);
+  }
+}
+
+}  // namespace depthwise::DEPTHWISE_ISA
