@@ -38,9 +38,6 @@ struct BlockPacker {
   int64_t plane_step;  // elements between the channels of a transposed problem's `planes`
   int64_t in_width;
   int64_t first_column, columns;  // input columns that a packed row holds
-  // Of NHWC more blocks can be packed at a time, each `vector_step` elements after the one before;
-  // the last of them may overlap it, since it ends with the last of `all_channels`.
-  int64_t vectors = 1, vector_step = 0, all_channels = 0;
 
   // Packs the unit rows [unit, end) of `rows` to the ring.
   DEPTHWISE_INLINE void Pack(const Ring<A>& ring, int64_t unit, int64_t end,
@@ -49,10 +46,8 @@ struct BlockPacker {
     const int64_t inside = Max(0, Min(columns, in_width - first_column) - begin);
     for (int64_t u = unit; u < end; ++u) {
       A* to = ring.Row(u);
-      for (int64_t v = 0; v < vectors; ++v, to += vector_step) {
-        FillZero(to, to + begin * kCount);
-        FillZero(to + (begin + inside) * kCount, to + columns * kCount);
-      }
+      FillZero(to, to + begin * kCount);
+      FillZero(to + (begin + inside) * kCount, to + columns * kCount);
     }
     if (inside == 0) return;
     const E* from = image + (first_column + begin) * strides.column;
@@ -83,10 +78,6 @@ struct BlockPacker {
     if (block.multiplier == 1 && block.channels == kCount) {
       for (int64_t i = 0; i < count; ++i, from += strides.column, to += kCount) {
         StoreUnaligned(to, S::Load(from));
-        for (int64_t v = 1; v < vectors; ++v) {
-          const int64_t channel = Min(block.first_channel + v * kCount, all_channels - kCount);
-          StoreUnaligned(to + v * vector_step, S::Load(from + channel - block.first_channel));
-        }
       }
       return;
     }

@@ -93,15 +93,21 @@ DEPTHWISE_INLINE void ForEachStrip(const Geometry& g, const FilterGradientPlan& 
   }
 }
 
-// Packed rows of a group of vectors of NHWC.
-inline constexpr double kPackedGroupBytes = 64 * 1024;
-
-// Whether neighbouring columns meet in few sets of the first-level cache, so that the lines that two
-// unaligned vectors share are gone before the second comes.
+// Where in the first vectors of channels both arrays come to the start of a cache line, in every pixel;
+// 0 if that is not so or gains nothing.
 template <class S>
-inline bool SharesSets(const FilterGradientProblem& problem) {
-  constexpr int64_t kBytes = sizeof(typename S::Element);
-  return problem.input_strides.column * kBytes % 1024 == 0;
+inline int64_t ChannelsToAlignment(const FilterGradientProblem& problem) {
+  using E = typename S::Element;
+  constexpr int64_t kSize = sizeof(E);
+  constexpr int64_t kLine = kLanes<typename S::Accumulator> * kSize;
+  const Strides& in = problem.input_strides;
+  const Strides& out = problem.out_backprop_strides;
+  const int64_t offset = reinterpret_cast<uintptr_t>(problem.input) % kLine;
+  const bool is_uniform =
+      offset == static_cast<int64_t>(reinterpret_cast<uintptr_t>(problem.out_backprop) % kLine) &&
+      (in.column | in.row | in.batch | out.column | out.row | out.batch) * kSize % kLine == 0;
+  const int64_t channels = (kLine - offset) % kLine / kSize;
+  return is_uniform && problem.geometry.in_channels >= channels + kLine / kSize ? channels : 0;
 }
 
 inline bool IsReadInPlace(const FilterGradientProblem& problem) {
@@ -117,7 +123,7 @@ inline void DirectFilterGradient(const FilterGradientProblem& problem,
   const Geometry& g = problem.geometry;
   const Strides& in = problem.input_strides;
   const Strides& out = problem.out_backprop_strides;
-  const int64_t vectors = CeilDiv(g.in_channels, kLanes<typename S::Accumulator>);
+  const ChannelVectors<S> vectors{g.in_channels, plan.peel};
   const int64_t group = item % plan.groups;
   ForEachStrip(g, plan, item, [&](const Band& band, int64_t first, int64_t last) {
     const Axis& rows = band.rows;
@@ -133,11 +139,9 @@ inline void DirectFilterGradient(const FilterGradientProblem& problem,
         .in_column_step = in.column,
         .out_row_step = rows.out_step * out.row,
         .out_column_step = out.column,
-        .in_vector_step = kLanes<typename S::Accumulator>,
-        .out_vector_step = kLanes<typename S::Accumulator>,
-        .channels = g.in_channels,
+        .vectors = vectors,
         .first_vector = group * plan.group_vectors,
-        .last_vector = Min(vectors, (group + 1) * plan.group_vectors),
+        .last_vector = Min(vectors.Count(), (group + 1) * plan.group_vectors),
         .prefetch = plan.prefetch,
     };
     const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
@@ -153,7 +157,6 @@ inline void DirectFilterGradient(const FilterGradientProblem& problem,
   });
 }
 
-// Packs groups of vectors of NHWC, or one vector of any layout.
 template <class S>
 inline void PackedFilterGradient(const FilterGradientProblem& problem,
                                  const FilterGradientPlan& plan, int64_t item,
@@ -168,20 +171,13 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
   Ring<A> ring{scratch, plan.ring_rows, plan.ring_row_stride};
   A* const buffer = ring.memory + ring.count * ring.row_stride;
 
-  const int64_t all_vectors = CeilDiv(g.OutputChannels(), kCount);
-  const int64_t first_vector = item % plan.groups * plan.group_vectors;
-  const int64_t vectors = Min(plan.group_vectors, all_vectors - first_vector);
-  // Blocks of whole vectors of NHWC overlap rather than end short.
-  const int64_t first_channel = plan.pack_groups
-                                    ? Min(first_vector * kCount, g.in_channels - kCount)
-                                    : first_vector * kCount;
+  const int64_t first_channel = item % plan.groups * kCount;
   const BlockChannels block{first_channel, Min(kCount, g.OutputChannels() - first_channel),
                             g.channel_multiplier};
   ForEachStrip(g, plan, item, [&](const Band& band, int64_t first, int64_t last) {
     const Axis& rows = band.rows;
     const ColumnRange in_columns = InputColumnsOf(g, first, last);
     const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
-    const int64_t out_row_step = plan.group_vectors * ((last - first) | 1) * kCount;
     const BlockPacker<S> input{
         .block = block,
         .image = static_cast<const E*>(problem.input) + band.b * in.batch +
@@ -191,9 +187,6 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
         .in_width = g.in_width,
         .first_column = in_columns.begin,
         .columns = in_columns.end - in_columns.begin,
-        .vectors = vectors,
-        .vector_step = plan.ring_row_stride / plan.group_vectors,
-        .all_channels = g.in_channels,
     };
     const BlockPacker<S> out_backprop{
         .block = {block.first_channel, block.channels, 1},
@@ -204,9 +197,6 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
         .in_width = g.out_width,
         .first_column = first,
         .columns = last - first,
-        .vectors = vectors,
-        .vector_step = out_row_step / plan.group_vectors,
-        .all_channels = g.in_channels,
     };
     // The rows of out_backprop as packed rows: position t of the axis is output row
     // out_first + t * out_step.
@@ -221,13 +211,11 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
         .row_stride = rows.stride,
         .first_column = in_columns.begin,
         .in_column_step = kCount,
-        .out_row_step = out_row_step,
+        .out_row_step = (last - first) * kCount,
         .out_column_step = kCount,
-        .in_vector_step = input.vector_step,
-        .out_vector_step = out_backprop.vector_step,
-        .channels = vectors * kCount,
+        .vectors = {kCount, 0},
         .first_vector = 0,
-        .last_vector = vectors,
+        .last_vector = 1,
         .prefetch = false,
     };
     ring.packed_until = 0;
@@ -236,7 +224,7 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
       const RowRange range = InputRowsOf(rows, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) { input.Pack(ring, unit, end, rows); });
       // One row at a time begins again at the same place: its ring has one row.
-      const Ring<A> out_ring{buffer, rows_together, out_row_step};
+      const Ring<A> out_ring{buffer, rows_together, arrays.out_row_step};
       out_backprop.Pack(out_ring, t, t + rows_used, out_rows);
       FilterGradientRows<Plain<S>>(g, arrays, ring.Rows(range), rows_used, first, last, buffer);
       sums.Count(rows_used * (last - first));
@@ -260,7 +248,7 @@ inline void RunChannelFilterGradient(const FilterGradientProblem& problem,
                                      const FilterGradientPlan& plan, int64_t item, void* scratch) {
   BlockedSums<typename S::Accumulator> sums = SumsOf<S>(problem, plan, scratch);
   sums.Clear();
-  if (plan.algorithm == Algorithm::kDirect && !plan.pack_groups) {
+  if (plan.algorithm == Algorithm::kDirect) {
     DirectFilterGradient<S>(problem, plan, item, sums);
   } else {
     PackedFilterGradient<S>(problem, plan, item, sums, sums.block + sums.size);
@@ -276,20 +264,23 @@ inline void AddChannelFilterGradient(const FilterGradientProblem& problem,
   constexpr int64_t kCount = kLanes<A>;
   const int64_t taps = problem.geometry.filter_height * problem.geometry.filter_width;
   const int64_t channels = problem.geometry.OutputChannels();
+  const bool in_place = plan.algorithm == Algorithm::kDirect;
+  const ChannelVectors<S> vectors{channels, plan.peel};
   const int64_t first = item % plan.groups * plan.group_vectors;
-  const int64_t last = Min(CeilDiv(channels, kCount), first + plan.group_vectors);
+  const int64_t last = Min(vectors.Count(), first + plan.group_vectors);
   const A* sums = static_cast<const A*>(scratch);
   for (int64_t v = first; v < last; ++v) {
-    // In place, the last vector overlaps the one before it.
-    const int64_t begin = v * kCount, end = Min(channels, begin + kCount);
-    const int64_t offset =
-        plan.algorithm == Algorithm::kDirect ? begin - Min(begin, channels - kCount) : 0;
+    // In place vectors can overlap the one before, and packed ones end short.
+    const int64_t start = in_place ? vectors.First(v) : v * kCount;
+    const int64_t begin = in_place && v > 0 ? vectors.First(v - 1) + kCount : start;
+    const int64_t end = Min(channels, start + kCount);
     for (int64_t tap = 0; tap < taps; ++tap, sums += kCount) {
-      A* to = static_cast<A*>(totals) + tap * channels + begin;
-      if (end - begin == kCount) {
-        StoreUnaligned(to, LoadUnaligned<Vec<A>>(to) + LoadUnaligned<Vec<A>>(sums));
+      A* to = static_cast<A*>(totals) + tap * channels;
+      if (begin == start && end - begin == kCount) {
+        StoreUnaligned(to + begin,
+                       LoadUnaligned<Vec<A>>(to + begin) + LoadUnaligned<Vec<A>>(sums));
       } else {
-        for (int64_t c = 0; c < end - begin; ++c) to[c] += sums[offset + c];
+        for (int64_t c = begin; c < end; ++c) to[c] += sums[c - start];
       }
     }
   }
@@ -307,7 +298,7 @@ inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, doub
   // Strips start at a multiple of the residues, so that each finds its first column in all.
   const int64_t residues = ColumnResidues(g);
   const auto strip_bytes = [&](int64_t strip) {
-    const double rows = static_cast<double>(kChannelRows) * (strip * residues + 1);
+    const double rows = static_cast<double>(kChannelRows) * strip * residues;
     const double ring =
         static_cast<double>(plan->ring_rows) * (MaxInputColumns(g, strip * residues) + 1);
     return (ring + rows) * kVectorBytes;
@@ -320,18 +311,17 @@ inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, doub
   plan->strip_columns = strip * residues;
   PlanChunks(g, plan);
 
-  const int64_t vectors = CeilDiv(g.OutputChannels(), kCount);
+  const bool in_place = IsReadInPlace(problem);
+  plan->algorithm = in_place ? Algorithm::kDirect : Algorithm::kBlock;
+  plan->peel = in_place ? ChannelsToAlignment<S>(problem) : 0;
+  const int64_t vectors = ChannelVectors<S>{g.OutputChannels(), plan->peel}.Count();
   const int64_t vector_bytes = static_cast<int64_t>(taps) * kVectorBytes;
-  plan->algorithm = IsReadInPlace(problem) ? Algorithm::kDirect : Algorithm::kBlock;
-  plan->pack_groups = plan->algorithm == Algorithm::kDirect && SharesSets<S>(problem);
-  int64_t max_group = plan->algorithm == Algorithm::kDirect ? kGroupBytes / vector_bytes : 1;
-  if (plan->pack_groups) max_group = Min(max_group, static_cast<int64_t>(kPackedGroupBytes / strip_bytes(strip)));
-  plan->group_vectors = CeilDiv(vectors, CeilDiv(vectors, Max(1, max_group)));
-  if (plan->algorithm == Algorithm::kBlock || plan->pack_groups) {
+  const int64_t largest = in_place ? Max(1, kGroupBytes / vector_bytes) : 1;
+  plan->group_vectors = CeilDiv(vectors, CeilDiv(vectors, largest));
+  if (!in_place) {
     // An odd number of vectors keeps successive rows out of the same sets of the cache.
-    plan->ring_row_stride =
-        plan->group_vectors * (MaxInputColumns(g, plan->strip_columns) | 1) * kCount;
-    plan->scratch_bytes = plan->group_vectors * static_cast<int64_t>(strip_bytes(strip));
+    plan->ring_row_stride = (MaxInputColumns(g, plan->strip_columns) | 1) * kCount;
+    plan->scratch_bytes = static_cast<int64_t>(strip_bytes(strip));
   }
   plan->groups = CeilDiv(vectors, plan->group_vectors);
   plan->items = plan->groups * CeilDiv(plan->bands, plan->bands_per_chunk);

@@ -12,6 +12,23 @@ namespace depthwise::DEPTHWISE_ISA {
 // and out_backprop beside them.
 inline constexpr int kTapsTogether = kManyRegisters ? 7 : 3;
 
+// How channels are cut into vectors. All are full: the last one ends with the channels, and the second
+// may start at channel `peel`, so that from there on they are aligned; either overlaps the one
+// before. (Forward does not do so, since it would trade unaligned loads for unaligned stores.)
+template <class S>
+struct ChannelVectors {
+  static constexpr int64_t kCount = kLanes<typename S::Accumulator>;
+  int64_t channels, peel;
+
+  DEPTHWISE_INLINE int64_t Count() const {
+    return CeilDiv(channels - peel, kCount) + (peel > 0);
+  }
+  DEPTHWISE_INLINE int64_t First(int64_t v) const {
+    const int64_t first = peel > 0 && v > 0 ? peel + (v - 1) * kCount : v * kCount;
+    return Min(first, channels - kCount);
+  }
+};
+
 // What one call needs to know of its arrays; steps in elements.
 template <class S>
 struct FilterGradientArrays {
@@ -22,10 +39,8 @@ struct FilterGradientArrays {
   int64_t first_column;    // the input column where input rows begin
   int64_t in_column_step;  // between neighbouring columns
   int64_t out_row_step, out_column_step;
-  // Elements from one vector of channels to the next. Vector v starts v * step further on, but in
-  // place the last one ends with all `channels`, and overlaps the one before.
-  int64_t in_vector_step, out_vector_step;
-  int64_t channels, first_vector, last_vector;
+  ChannelVectors<S> vectors;
+  int64_t first_vector, last_vector;
   bool prefetch;  // fetch what the next two output rows need ahead
 };
 
@@ -45,12 +60,12 @@ struct FilterGradientTile {
   int64_t out_column_step;
   int64_t rows_used, columns_used;
 
-  // `in_offset` and `out` are those of the vector.
-  DEPTHWISE_INLINE void Run(int64_t in_offset, A* sums, const E* out) const {
+  DEPTHWISE_INLINE void Run(int64_t channel, A* sums, const E* out) const {
+    out += channel;
     const auto step = [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
       A* row_sums = sums + (r - kLast * arrays.row_stride) * arrays.filter_width * kCount;
-      row += in_offset;
+      row += channel;
       int64_t dj = 0;
       const auto add = [&](auto width) DEPTHWISE_INLINE_LAMBDA {
         constexpr int kTaps = decltype(width)::value;
@@ -163,8 +178,9 @@ struct FilterGradientTile {
   // nine sums are in registers, and two products for each of them in a column keep the multipliers
   // busy. With kClip, input outside the image is skipped.
   template <int kStride, bool kClip>
-  DEPTHWISE_INLINE void Run3x3(int64_t in_offset, A* sums, const E* out) const {
+  DEPTHWISE_INLINE void Run3x3(int64_t channel, A* sums, const E* out) const {
     constexpr int kRows = (kChannelRows - 1) * kStride + 3;
+    out += channel;
     V total[3][3];
 #pragma GCC unroll 3
     for (int di = 0; di < 3; ++di) {
@@ -177,7 +193,7 @@ struct FilterGradientTile {
     TileRows<E> walk = rows;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      from[r] = walk.row + in_offset;
+      from[r] = walk.row + channel;
       if (!kClip || (r >= rows.row_begin && r < rows.row_end)) walk.Advance();
     }
     V y[kChannelColumns][kChannelRows];
@@ -258,8 +274,8 @@ inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const A
         .columns_used = columns.count,
     };
     if (arrays.prefetch) {
-      const int64_t begin = arrays.first_vector * kCount;
-      const int64_t size = Min(arrays.last_vector * kCount, arrays.channels) - begin;
+      const int64_t begin = arrays.vectors.First(arrays.first_vector);
+      const int64_t size = arrays.vectors.First(arrays.last_vector - 1) + kCount - begin;
       const auto* row = tile_rows.row + (rows.row_end - rows.row_begin) * rows.row_step + begin;
       for (int64_t i = 0; i < kChannelRows * arrays.row_stride; ++i, row += rows.row_step) {
         PrefetchColumns(row, columns.count * axis.stride, unit_step, size);
@@ -272,9 +288,7 @@ inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const A
     const auto for_each_vector = [&](auto&& run) DEPTHWISE_INLINE_LAMBDA {
       auto* sums = arrays.sums;
       for (int64_t v = arrays.first_vector; v < arrays.last_vector; ++v) {
-        const int64_t overlap = Max(0, (v + 1) * kCount - arrays.channels);
-        run(v * arrays.in_vector_step - overlap, sums,
-            tile_out + v * arrays.out_vector_step - overlap);
+        run(arrays.vectors.First(v), sums);
         sums += arrays.filter_height * arrays.filter_width * kCount;
       }
     };
@@ -284,7 +298,8 @@ inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const A
                                rows.row_end - rows.row_begin == axis.stride + 3;
         const auto run = [&](auto stride, auto clip) DEPTHWISE_INLINE_LAMBDA {
           for_each_vector([&](auto... vector) DEPTHWISE_INLINE_LAMBDA {
-            tile.template Run3x3<decltype(stride)::value, decltype(clip)::value != 0>(vector...);
+            tile.template Run3x3<decltype(stride)::value, decltype(clip)::value != 0>(vector...,
+                                                                                      tile_out);
           });
         };
         if (axis.stride == 1) {
@@ -295,7 +310,7 @@ inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const A
         continue;
       }
     }
-    for_each_vector([&](auto... vector) DEPTHWISE_INLINE_LAMBDA { tile.Run(vector...); });
+    for_each_vector([&](auto... vector) DEPTHWISE_INLINE_LAMBDA { tile.Run(vector..., tile_out); });
   }
 }
 

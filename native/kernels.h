@@ -90,7 +90,7 @@ struct FilterGradientPlan {
   int64_t band_rows;
   int64_t block_pixels;   // that are summed up before they are added to the sums of the chunk
   int64_t group_vectors;  // of channels
-  bool pack_groups;       // of kDirect: not in place after all
+  int64_t peel;           // of kDirect: the channel where the second vector starts, or 0
   bool prefetch;          // rows are fetched ahead
 
   // As in ForwardPlan. The strips are the same for all memory layouts: they give the order of sums.
