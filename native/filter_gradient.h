@@ -93,23 +93,6 @@ DEPTHWISE_INLINE void ForEachStrip(const Geometry& g, const FilterGradientPlan& 
   }
 }
 
-// Where in the first vectors of channels both arrays come to the start of a cache line, in every pixel;
-// 0 if that is not so or gains nothing.
-template <class S>
-inline int64_t ChannelsToAlignment(const FilterGradientProblem& problem) {
-  using E = typename S::Element;
-  constexpr int64_t kSize = sizeof(E);
-  constexpr int64_t kLine = kLanes<typename S::Accumulator> * kSize;
-  const Strides& in = problem.input_strides;
-  const Strides& out = problem.out_backprop_strides;
-  const int64_t offset = reinterpret_cast<uintptr_t>(problem.input) % kLine;
-  const bool is_uniform =
-      offset == static_cast<int64_t>(reinterpret_cast<uintptr_t>(problem.out_backprop) % kLine) &&
-      (in.column | in.row | in.batch | out.column | out.row | out.batch) * kSize % kLine == 0;
-  const int64_t channels = (kLine - offset) % kLine / kSize;
-  return is_uniform && problem.geometry.in_channels >= channels + kLine / kSize ? channels : 0;
-}
-
 inline bool IsReadInPlace(const FilterGradientProblem& problem) {
   return problem.geometry.channels_last && problem.geometry.channel_multiplier == 1 &&
          problem.input_strides.channel == 1 && problem.out_backprop_strides.channel == 1;
@@ -313,7 +296,10 @@ inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, doub
 
   const bool in_place = IsReadInPlace(problem);
   plan->algorithm = in_place ? Algorithm::kDirect : Algorithm::kBlock;
-  plan->peel = in_place ? ChannelsToAlignment<S>(problem) : 0;
+  plan->peel = in_place ? ChannelsToAlignment<S>(g.in_channels, problem.input,
+                                                 problem.input_strides, problem.out_backprop,
+                                                 problem.out_backprop_strides)
+                        : 0;
   const int64_t vectors = ChannelVectors<S>{g.OutputChannels(), plan->peel}.Count();
   const int64_t vector_bytes = static_cast<int64_t>(taps) * kVectorBytes;
   const int64_t largest = in_place ? Max(1, kGroupBytes / vector_bytes) : 1;

@@ -14,7 +14,7 @@ inline constexpr int kTapsTogether = kManyRegisters ? 7 : 3;
 
 // How channels are cut into vectors. All are full: the last one ends with the channels, and the second
 // may start at channel `peel`, so that from there on they are aligned; either overlaps the one
-// before. (Forward does not do so, since it would trade unaligned loads for unaligned stores.)
+// before.
 template <class S>
 struct ChannelVectors {
   static constexpr int64_t kCount = kLanes<typename S::Accumulator>;

@@ -76,6 +76,21 @@ DEPTHWISE_INLINE int64_t WindowRows(int64_t stride, int64_t filter_height, int64
   return (rows - 1) * stride + filter_height;
 }
 
+// The first channel where both of two NHWC arrays are at the start of a vector's worth of memory, in
+// every pixel; 0 if there is none, or fewer than two vectors of channels.
+template <class S>
+inline int64_t ChannelsToAlignment(int64_t channels, const void* a, const Strides& a_strides,
+                                   const void* b, const Strides& b_strides) {
+  constexpr int64_t kSize = sizeof(typename S::Element);
+  constexpr int64_t kBytes = kLanes<typename S::Accumulator> * kSize;
+  const auto a_offset = static_cast<int64_t>(reinterpret_cast<uintptr_t>(a) % kBytes);
+  const auto b_offset = static_cast<int64_t>(reinterpret_cast<uintptr_t>(b) % kBytes);
+  const int64_t steps = a_strides.column | a_strides.row | a_strides.batch | b_strides.column |
+                        b_strides.row | b_strides.batch;
+  const bool is_uniform = a_offset == b_offset && steps * kSize % kBytes == 0;
+  return is_uniform && channels * kSize >= 2 * kBytes ? (kBytes - a_offset) % kBytes / kSize : 0;
+}
+
 // The most taps that an item has of one output channel.
 inline double MaxPackedTaps(const Geometry& g) {
   return static_cast<double>(RowSizes(g).MaxTaps()) * RowAxis(g, 0).planes * g.filter_width;
