@@ -341,6 +341,28 @@ inline void RunFlat(const ForwardProblem& problem, const ForwardPlan& plan, int6
   }
 }
 
+// How long packed rows are. Strips hold whole patterns, so that each starts with the same lanes.
+struct FlatStrips {
+  int64_t pattern_columns;  // of the output
+  int64_t stride_phases;    // into which a packed row is split
+  int64_t period, phases, reach, lanes;
+
+  FlatStrips(const Geometry& g, int64_t period, int64_t phases, int64_t lanes)
+      : period(period), phases(phases), lanes(lanes) {
+    const bool strided = g.stride_width > 1 && !g.transposed;
+    pattern_columns = phases * lanes / period;
+    stride_phases = strided ? Min(g.stride_width, g.filter_width) : 1;
+    reach = strided ? (g.filter_width - 1) / g.stride_width
+                    : (g.filter_width - 1) * g.dilation_width;
+  }
+  // Vectors of a stride phase; one of them is room for the last partial one of a copy.
+  double PhaseVectors(int64_t patterns) const {
+    return static_cast<double>(patterns) * phases +
+           static_cast<double>(CeilDiv(reach, lanes) * period + 1);
+  }
+  double RowVectors(int64_t patterns) const { return stride_phases * PhaseVectors(patterns) + 1; }
+};
+
 // Plans the flat kernel; false if no strip of columns fits into `limit` bytes, or if the problem
 // combines a stride with a dilation along the width.
 template <class S>
@@ -355,28 +377,18 @@ inline bool PlanFlat(const ForwardProblem& problem, double limit, ForwardPlan* p
   plan->blocks = CeilDiv(g.OutputChannels(), plan->period);
   plan->ring_rows = MaxWindowRows(g, kFlatRows);
 
-  const bool strided = g.stride_width > 1 && !g.transposed;
-  const int64_t phases = strided ? Min(g.stride_width, g.filter_width) : 1;
-  const int64_t reach = strided ? (g.filter_width - 1) / g.stride_width
-                                : (g.filter_width - 1) * g.dilation_width;
-  // Strips hold whole patterns, so that each starts with the same lanes. One vector of room is for
-  // the last partial one of a copy.
-  const int64_t pattern_columns = plan->phases * kCount / plan->period;
-  const auto phase_vectors = [&](int64_t patterns) {
-    return static_cast<double>(patterns) * plan->phases +
-           static_cast<double>(CeilDiv(reach, kCount) * plan->period + 1);
-  };
+  const FlatStrips strips(g, plan->period, plan->phases, kCount);
   const double filter_bytes = MaxPackedTaps(g) * plan->phases * kVectorBytes;
   const auto strip_bytes = [&](int64_t patterns) {
-    return plan->ring_rows * (phases * phase_vectors(patterns) + 1) * kVectorBytes;
+    return plan->ring_rows * strips.RowVectors(patterns) * kVectorBytes;
   };
-  const int64_t patterns = StripLength(CeilDiv(g.out_width, pattern_columns), kFlatVectors,
+  const int64_t patterns = StripLength(CeilDiv(g.out_width, strips.pattern_columns), kFlatVectors,
                                        limit - filter_bytes, strip_bytes);
   if (patterns == 0) return false;
-  plan->strip_columns = patterns * pattern_columns;
-  plan->ring_phase_stride = static_cast<int64_t>(phase_vectors(patterns)) * kCount;
+  plan->strip_columns = patterns * strips.pattern_columns;
+  plan->ring_phase_stride = static_cast<int64_t>(strips.PhaseVectors(patterns)) * kCount;
   // An odd number of vectors keeps successive rows out of the same sets of the cache.
-  plan->ring_row_stride = (phases * plan->ring_phase_stride / kCount | 1) * kCount;
+  plan->ring_row_stride = (strips.stride_phases * plan->ring_phase_stride / kCount | 1) * kCount;
   plan->scratch_bytes = static_cast<int64_t>(strip_bytes(patterns) + filter_bytes);
   plan->algorithm = Algorithm::kFlat;
   return true;

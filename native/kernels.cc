@@ -11,6 +11,7 @@
 #include "direct.h"
 #include "filter_gradient.h"
 #include "flat.h"
+#include "flat_filter_gradient.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -129,7 +130,8 @@ template <class S>
 FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem) {
   const Geometry& g = problem.geometry;
   FilterGradientPlan plan{};
-  if (!PlanChannelFilterGradient<S>(problem, kScratchBytes, &plan)) {
+  if (!PlanChannelFilterGradient<S>(problem, kScratchBytes, &plan) &&
+      !PlanFlatFilterGradient<S>(problem, kScratchBytes, &plan)) {
     plan.algorithm = Algorithm::kDefinition;
   }
   plan.prefetch = plan.algorithm == Algorithm::kDirect && DataBytes<S>(g) > kPrefetchBytes &&
@@ -141,13 +143,21 @@ FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem) {
 template <class S>
 void RunFilterGradient(const FilterGradientProblem& problem, const FilterGradientPlan& plan,
                        int64_t item, void* scratch) {
-  RunChannelFilterGradient<S>(problem, plan, item, scratch);
+  if (plan.algorithm == Algorithm::kFlat) {
+    RunFlatFilterGradient<S>(problem, plan, item, scratch);
+  } else {
+    RunChannelFilterGradient<S>(problem, plan, item, scratch);
+  }
 }
 
 template <class S>
 void AddFilterGradient(const FilterGradientProblem& problem, const FilterGradientPlan& plan,
                        int64_t item, const void* scratch, void* totals) {
-  AddChannelFilterGradient<S>(problem, plan, item, scratch, totals);
+  if (plan.algorithm == Algorithm::kFlat) {
+    AddFlatFilterGradient<S>(problem, plan, item, scratch, totals);
+  } else {
+    AddChannelFilterGradient<S>(problem, plan, item, scratch, totals);
+  }
 }
 
 template <class S>
