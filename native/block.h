@@ -61,8 +61,12 @@ struct BlockPacker {
       return;
     }
     for (int64_t u = unit; u < end; ++u) {
-      const E* row =
-          from + rows.InputCoordinate(u) * strides.row + u % rows.planes * plane_step;
+      const E* row = from + rows.InputCoordinate(u) * strides.row;
+      if (rows.planes == 2 && plane_step == 1) {
+        PackEverySecond(row, u % 2, ring.Row(u) + begin * kCount, inside);
+        continue;
+      }
+      if (rows.planes > 1) row += u % rows.planes * plane_step;
       if (planes) {
         PackPlanes(row, ring, u, u + 1, begin, inside);
       } else if (strides.channel == 1) {
@@ -86,6 +90,22 @@ struct BlockPacker {
     const int64_t inputs = block.InputOf(kCount - 1) + 1;
     for (int64_t i = 0; i < count; ++i, from += strides.column, to += kCount) {
       StoreUnaligned(to, Permute(S::LoadPartial(from, inputs), index));
+    }
+  }
+
+  // Every second channel, from number `first` on: NHWC of a transposed problem with multiplier 2.
+  DEPTHWISE_INLINE void PackEverySecond(const E* from, int64_t first, A* to, int64_t count) const {
+    const int64_t low = Min(kCount, 2 * block.channels), high = 2 * block.channels - low;
+    for (int64_t i = 0; i < count; ++i, from += strides.column, to += kCount) {
+      V a, b;
+      if (high == kCount) {
+        a = S::Load(from);
+        b = S::Load(from + kCount);
+      } else {
+        a = S::LoadPartial(from, low);
+        b = S::LoadPartial(from + low, high);
+      }
+      StoreUnaligned(to, first == 0 ? EvenLanes(a, b) : OddLanes(a, b));
     }
   }
 
@@ -271,7 +291,8 @@ template <class S>
 inline void RunBlock(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                      int64_t end, void* scratch) {
   for (int64_t item = begin; item < end; ++item) {
-    BlockItem<S>(problem, plan, ItemOf(problem.geometry, plan, item), scratch);
+    ForEachPart(problem.geometry, plan, item,
+                [&](const Item& part) { BlockItem<S>(problem, plan, part, scratch); });
   }
 }
 

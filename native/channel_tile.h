@@ -228,7 +228,7 @@ inline void ChannelColumns(const Geometry& g, const ChannelArrays<S>& arrays,
 
 // Whether ChannelColumns is unrolled for this number of taps and stride.
 inline bool HasUnrolledTile(int64_t taps, int64_t stride) {
-  return stride == 1 ? taps == 3 || taps == 5 || taps == 7
+  return stride == 1 ? taps == 1 || taps == 2 || taps == 3 || taps == 5 || taps == 7
                      : stride == 2 && (taps == 3 || taps == 5);
 }
 
@@ -239,6 +239,8 @@ template <class S>
 inline ChannelColumnsFunction<S> FindChannelColumns(int64_t taps, int64_t stride) {
   if (!HasUnrolledTile(taps, stride)) return ChannelColumns<S, 0, 0>;
   switch (taps) {
+    case 1: return ChannelColumns<S, 1, 1>;
+    case 2: return ChannelColumns<S, 2, 1>;
     case 3: return stride == 2 ? ChannelColumns<S, 3, 2> : ChannelColumns<S, 3, 1>;
     case 5: return stride == 2 ? ChannelColumns<S, 5, 2> : ChannelColumns<S, 5, 1>;
     default: return ChannelColumns<S, 7, 1>;

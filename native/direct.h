@@ -125,7 +125,8 @@ template <class S>
 inline void RunDirect(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                       int64_t end, void* scratch) {
   for (int64_t item = begin; item < end; ++item) {
-    DirectItem<S>(problem, plan, ItemOf(problem.geometry, plan, item), scratch);
+    ForEachPart(problem.geometry, plan, item,
+                [&](const Item& part) { DirectItem<S>(problem, plan, part, scratch); });
   }
 }
 

@@ -33,18 +33,6 @@ inline constexpr int64_t kFewTaps = 9;
 // Threads finish together if there are some items for each.
 inline constexpr int64_t kItemsPerThread = 4;
 
-// Cuts the rows of `pieces` blocks and images into items of at least `least_rows` output rows.
-void SplitRows(const Geometry& g, int64_t pieces, int64_t least_rows, int64_t threads,
-               ForwardPlan* plan) {
-  const int64_t residues = RowResidues(g);
-  const int64_t rows = CeilDiv(g.out_height, residues);
-  const int64_t wanted = threads > 1 ? CeilDiv(kItemsPerThread * threads, pieces * residues) : 1;
-  plan->rows_per_item = Max(Min(rows, least_rows), CeilDiv(rows, wanted));
-  // Whole tiles, so that only the last item has one that is not full.
-  plan->rows_per_item = CeilDiv(plan->rows_per_item, kFlatRows) * kFlatRows;
-  plan->items = pieces * residues * CeilDiv(rows, plan->rows_per_item);
-}
-
 // Input and output together.
 template <class S>
 double DataBytes(const Geometry& g) {
@@ -52,6 +40,30 @@ double DataBytes(const Geometry& g) {
   const double out_pixels = static_cast<double>(g.out_height) * g.out_width;
   return static_cast<double>(g.batch) * sizeof(typename S::Element) *
          (in_pixels * g.InputChannels() + out_pixels * g.OutputChannels());
+}
+
+// The rows of an input gradient with a stride are computed in phases, which read the same rows of
+// out_backprop and write rows in turn: of so many bytes at a time, which stay in the second-level
+// cache until the next phase.
+inline constexpr double kInterleavedBytes = 256 * 1024;
+
+// Cuts the rows of `pieces` blocks and images into items of at least `least_rows` output rows.
+template <class S>
+void SplitRows(const Geometry& g, int64_t pieces, int64_t least_rows, int64_t threads,
+               ForwardPlan* plan) {
+  const int64_t residues = RowResidues(g);
+  const int64_t rows = CeilDiv(g.out_height, residues);
+  plan->residues_per_item = g.transposed ? Min(residues, g.stride_height) : 1;
+  pieces *= CeilDiv(residues, plan->residues_per_item);
+  int64_t wanted = threads > 1 ? CeilDiv(kItemsPerThread * threads, pieces) : 1;
+  if (plan->residues_per_item > 1) {
+    const double bytes = DataBytes<S>(g) / (static_cast<double>(g.batch) * plan->blocks);
+    wanted = Max(wanted, static_cast<int64_t>(bytes / kInterleavedBytes));
+  }
+  plan->rows_per_item = Max(Min(rows, least_rows), CeilDiv(rows, wanted));
+  // Whole tiles, so that only the last item has one that is not full.
+  plan->rows_per_item = CeilDiv(plan->rows_per_item, kFlatRows) * kFlatRows;
+  plan->items = pieces * CeilDiv(rows, plan->rows_per_item);
 }
 
 // Whether every full vector of the output starts at a cache line: the rows do, and so do the strips
@@ -95,10 +107,10 @@ ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
   if (is_packed && (is_finite || (!can_be_direct && is_repairable))) {
     plan.repair_borders = !is_finite;
     // Each item packs filter_height - 1 rows that its neighbour packs too.
-    SplitRows(g, g.batch * plan.blocks, 2 * g.filter_height, threads, &plan);
+    SplitRows<S>(g, g.batch * plan.blocks, 2 * g.filter_height, threads, &plan);
   } else if (can_be_direct) {
     plan = direct;
-    SplitRows(g, g.batch, 1, threads, &plan);
+    SplitRows<S>(g, g.batch, 1, threads, &plan);
   } else {
     plan.algorithm = Algorithm::kDefinition;
     plan.items = g.batch * g.out_height;

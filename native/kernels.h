@@ -37,7 +37,8 @@ enum class Algorithm : int {
 struct ForwardPlan {
   Algorithm algorithm;
   int64_t items;          // independent pieces of work, any partition of which may run in parallel
-  int64_t rows_per_item;  // output rows of one item
+  int64_t rows_per_item;      // output rows of each row residue of one item
+  int64_t residues_per_item;
   int64_t blocks;         // of channels, each an item of its own
   int64_t scratch_bytes;  // that one thread needs, 64-byte aligned
   bool prefetch;          // the input is fetched ahead

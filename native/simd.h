@@ -97,9 +97,9 @@ DEPTHWISE_INLINE V InterleaveLanes(V a, V b, std::integer_sequence<int, kLane...
   return Shuffle<((kHigh ? kCount / 2 : 0) + kLane / 2 + kLane % 2 * kCount)...>(a, b);
 }
 
-template <class V, int... kLane>
-DEPTHWISE_INLINE V EvenLanes(V a, V b, std::integer_sequence<int, kLane...>) {
-  return Shuffle<(2 * kLane)...>(a, b);
+template <int kFirst, class V, int... kLane>
+DEPTHWISE_INLINE V EverySecondLane(V a, V b, std::integer_sequence<int, kLane...>) {
+  return Shuffle<(2 * kLane + kFirst)...>(a, b);
 }
 
 template <class V>
@@ -112,7 +112,12 @@ DEPTHWISE_INLINE V Interleave(V a, V b) {
 
 template <class V>
 DEPTHWISE_INLINE V EvenLanes(V a, V b) {
-  return EvenLanes(a, b, LanesOf<V>{});
+  return EverySecondLane<0>(a, b, LanesOf<V>{});
+}
+
+template <class V>
+DEPTHWISE_INLINE V OddLanes(V a, V b) {
+  return EverySecondLane<1>(a, b, LanesOf<V>{});
 }
 
 // Lane i of the result is lane index[i] of v.

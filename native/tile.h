@@ -118,22 +118,31 @@ DEPTHWISE_INLINE RowRange InputRowsOf(const Axis& axis, int64_t first, int64_t c
   return {first_unit, begin, Max(begin, end)};
 }
 
-// One item of a plan: output rows [first, last) of one row residue, of one block of one image.
+// A part of one item of a plan: output rows [first, last) of one row residue, of one block of one
+// image.
 struct Item {
   Axis rows;
   int64_t first, last;
   int64_t block, b;
 };
 
-// Residues come last: threads that work at the same time then do not write interleaved rows, whose
-// ends share cache lines.
-inline Item ItemOf(const Geometry& g, const ForwardPlan& plan, int64_t item) {
-  const int64_t chunks = CeilDiv(CeilDiv(g.out_height, RowResidues(g)), plan.rows_per_item);
+// Calls compute(part) for the parts of an item, one for each of its residues.
+//
+// Residues come last in the numbers of items: threads that work at the same time then do not write
+// interleaved rows, whose ends share cache lines.
+template <class Compute>
+DEPTHWISE_INLINE void ForEachPart(const Geometry& g, const ForwardPlan& plan, int64_t item,
+                                  Compute&& compute) {
+  const int64_t residues = RowResidues(g);
+  const int64_t chunks = CeilDiv(CeilDiv(g.out_height, residues), plan.rows_per_item);
   const int64_t first = item % chunks * plan.rows_per_item;
   const int64_t block = item / chunks % plan.blocks;
   const int64_t b = item / (chunks * plan.blocks) % g.batch;
-  const Axis rows = RowAxis(g, item / (chunks * plan.blocks * g.batch));
-  return {rows, first, Min(rows.out_count, first + plan.rows_per_item), block, b};
+  const int64_t residue = item / (chunks * plan.blocks * g.batch) * plan.residues_per_item;
+  for (int64_t r = residue; r < Min(residues, residue + plan.residues_per_item); ++r) {
+    const Axis rows = RowAxis(g, r);
+    compute(Item{rows, first, Min(rows.out_count, first + plan.rows_per_item), block, b});
+  }
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA
