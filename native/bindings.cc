@@ -140,13 +140,12 @@ void BackpropFilterBinding(const Geometry& g, int dtype, const InputArray& input
   CheckInput(input, "input", size, g);
   CheckOutput(out_backprop, "out_backprop", size, g);
   CheckFilter(filter_backprop, "filter_backprop", size, g);
-  const FilterGradientProblem problem{
-      g,
-      input.data(),
-      StridesOf(nb::ndarray<nb::ro>(input), g.channels_last),
-      out_backprop.data(),
-      StridesOf(nb::ndarray<nb::ro>(out_backprop), g.channels_last),
-      filter_backprop.data()};
+  const FilterGradientProblem problem{g,
+                                      input.data(),
+                                      StridesOf(nb::ndarray<nb::ro>(input), g.channels_last),
+                                      out_backprop.data(),
+                                      StridesOf(nb::ndarray<nb::ro>(out_backprop), g.channels_last),
+                                      filter_backprop.data()};
   const ReleasedGil released;
   FilterGradient(static_cast<DType>(dtype), problem);
 }

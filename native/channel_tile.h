@@ -17,11 +17,11 @@ struct ChannelArrays {
   // Vectors of accumulators, taps_step for each vector of channels: see PackFilterClasses().
   const typename S::Accumulator* taps;
   int64_t taps_step;
-  int64_t window_rows;     // units under the filter along the height
-  int64_t row_stride;      // between output rows, in units
+  int64_t window_rows;                     // units under the filter along the height
+  int64_t row_stride;                      // between output rows, in units
   int64_t column_residues, column_stride;  // of the column axis
-  int64_t first_column;    // the input column where rows begin
-  int64_t in_column_step;  // between neighbouring columns
+  int64_t first_column;                    // the input column where rows begin
+  int64_t in_column_step;                  // between neighbouring columns
   int64_t out_row_step, out_column_step;
   // The vectors of channels to compute; vector v starts at channel v * lanes, but the last one of
   // all `channels` ends with them, and overlaps the one before rather than being a partial one.
@@ -31,7 +31,8 @@ struct ChannelArrays {
   bool has_padding;  // columns outside the image are there, and zero
 };
 
-// kWidth and kStride are the taps of a row and the stride in units, or 0 for any. With kClip only the columns [unit_begin, unit_end) of the tile's windows are read.
+// kWidth and kStride are the taps of a row and the stride in units, or 0 for any. With kClip only
+// the columns [unit_begin, unit_end) of the tile's windows are read.
 template <class S, int kWidth, int kStride, bool kClip>
 struct ChannelTile {
   using E = typename S::Element;
@@ -166,9 +167,10 @@ DEPTHWISE_INLINE int64_t ColumnsEnd(const Axis& axis, int64_t last) {
   return Min(axis.out_count, CeilDiv(last - axis.out_first, axis.out_step));
 }
 
-// Computes columns [first, last) of up to two output rows, all channels innermost: the outputs of the
-// column residues [residue, residue_end), which have the same number of taps. `rows` begin at input
-// column arrays.first_column, `out` at column `first`, which is a multiple of the number of residues.
+// Computes columns [first, last) of up to two output rows, all channels innermost: the outputs of
+// the column residues [residue, residue_end), which have the same number of taps. `rows` begin at
+// input column arrays.first_column, `out` at column `first`, which is a multiple of the number of
+// residues.
 template <class S, int kWidth, int kStride>
 inline void ChannelColumns(const Geometry& g, const ChannelArrays<S>& arrays,
                            const TileRows<typename S::Element>& rows, int64_t rows_used,

@@ -89,11 +89,9 @@ inline void RunDefinitionAtBorders(const ForwardProblem& problem, int64_t begin,
   const Geometry& g = problem.geometry;
   const int64_t reach = (g.filter_width - 1) * g.dilation_width;
   // The first output whose window begins inside the image, and the first whose window ends beyond.
-  const int64_t inside =
-      g.transposed ? reach - g.pad_left : CeilDiv(g.pad_left, g.stride_width);
-  const int64_t beyond = g.transposed
-                             ? g.in_width * g.stride_width - g.pad_left
-                             : CeilDiv(g.in_width + g.pad_left - reach, g.stride_width);
+  const int64_t inside = g.transposed ? reach - g.pad_left : CeilDiv(g.pad_left, g.stride_width);
+  const int64_t beyond = g.transposed ? g.in_width * g.stride_width - g.pad_left
+                                      : CeilDiv(g.in_width + g.pad_left - reach, g.stride_width);
   const int64_t left = Max(0, Min(g.out_width, inside));
   const int64_t right = Max(left, Min(g.out_width, beyond));
   for (int64_t item = begin; item < end; ++item) {
@@ -133,8 +131,7 @@ inline void RunFilterGradientDefinition(const FilterGradientProblem& problem, in
     const int64_t column_end =
         Min(g.out_width, CeilDiv(g.in_width - column_offset, g.stride_width));
     for (int64_t e = 0; e < out_channels; ++e) {
-      const E* input =
-          static_cast<const E*>(problem.input) + e / g.channel_multiplier * in.channel;
+      const E* input = static_cast<const E*>(problem.input) + e / g.channel_multiplier * in.channel;
       const E* out_backprop = static_cast<const E*>(problem.out_backprop) + e * out.channel;
       A sum = 0;
       for (int64_t b = 0; b < g.batch; ++b) {

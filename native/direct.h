@@ -38,10 +38,10 @@ inline bool PlanDirect(const ForwardProblem& problem, double limit, ForwardPlan*
   return true;
 }
 
-// The channels before the first vector where input and output are aligned, if that is worth a pass of
-// its own for them: where neighbouring columns meet in a few sets of the first-level cache, of the two
-// lines that hold an unaligned vector the second is gone before the next vector comes. (32x7x7x1024
-// 3x3: 970 to 594 us.)
+// The channels before the first vector where input and output are aligned, if that is worth a pass
+// of its own for them: where neighbouring columns meet in a few sets of the first-level cache, of
+// the two lines that hold an unaligned vector the second is gone before the next vector comes.
+// (32x7x7x1024 3x3: 970 to 594 us.)
 template <class S>
 inline int64_t PeeledChannels(const ForwardProblem& problem) {
   constexpr int64_t kSharedBytes = 1024;
@@ -106,13 +106,12 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
       const RowRange range = InputRowsOf(rows, t, rows_used);
-      TileRows<E> tile_rows{
-          image + rows.InputCoordinate(range.first_unit + range.begin) * in.row,
-          rows.in_step * in.row,
-          range.begin,
-          range.end,
-          0,
-          0};
+      TileRows<E> tile_rows{image + rows.InputCoordinate(range.first_unit + range.begin) * in.row,
+                            rows.in_step * in.row,
+                            range.begin,
+                            range.end,
+                            0,
+                            0};
       E* to = output + (rows.out_first + t * rows.out_step) * out.row;
       if (peel > 0) ChannelRows<S>(g, first_vector, tile_rows, rows_used, 0, g.out_width, to);
       tile_rows.row += peel;

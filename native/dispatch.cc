@@ -110,8 +110,8 @@ constexpr double kParallelMultiplyAdds = 5e5;
 int ThreadsFor(const Geometry& g) {
   const double pixels = std::min(static_cast<double>(g.in_height) * g.in_width,
                                  static_cast<double>(g.out_height) * g.out_width);
-  const double multiply_adds = pixels * g.batch * g.filter_height * g.filter_width *
-                               g.in_channels * g.channel_multiplier;
+  const double multiply_adds =
+      pixels * g.batch * g.filter_height * g.filter_width * g.in_channels * g.channel_multiplier;
   return multiply_adds < kParallelMultiplyAdds ? 1 : GetNumThreads();
 }
 
@@ -172,8 +172,7 @@ void FilterGradient(DType dtype, const FilterGradientProblem& problem) {
     return;
   }
   const int threads = ThreadsFor(g);
-  const FilterGradientKernels& kernels =
-      CurrentTable().filter_gradient[static_cast<int>(dtype)];
+  const FilterGradientKernels& kernels = CurrentTable().filter_gradient[static_cast<int>(dtype)];
   const auto define = [&](int64_t begin, int64_t end) { kernels.define(problem, begin, end); };
   const FilterGradientPlan plan = kernels.plan(problem);
   if (plan.algorithm == Algorithm::kDefinition) {

@@ -1,10 +1,10 @@
-// The filter gradient for a vector of channels or more. NHWC is read in place; NCHW, multipliers and
-// unusual layouts are packed as for the block kernel, input and out_backprop both. Either way the
-// same tile meets the same numbers in the same order, so that the memory layout changes no bit.
+// The filter gradient for a vector of channels or more. NHWC is read in place; NCHW, multipliers
+// and unusual layouts are packed as for the block kernel, input and out_backprop both. Either way
+// the same tile meets the same numbers in the same order, so that the memory layout changes no bit.
 //
 // The sum over batch, height and width is blocked, since the error of a plain one grows with its
-// length: the tiles add to the sums of a few hundred pixels, these to those of a chunk, these in turn
-// to the totals. A chunk is a number of bands, each some rows of an image.
+// length: the tiles add to the sums of a few hundred pixels, these to those of a chunk, these in
+// turn to the totals. A chunk is a number of bands, each some rows of an image.
 #pragma once
 
 #include "block.h"
@@ -132,9 +132,8 @@ inline void DirectFilterGradient(const FilterGradientProblem& problem,
       const int64_t rows_used = Min(rows_together, band.last - t);
       const RowRange range = InputRowsOf(rows, t, rows_used);
       const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row;
-      FilterGradientRows<S>(g, arrays,
-                            {row, rows.in_step * in.row, range.begin, range.end, 0, 0}, rows_used,
-                            first, last, out_backprop + t * arrays.out_row_step);
+      FilterGradientRows<S>(g, arrays, {row, rows.in_step * in.row, range.begin, range.end, 0, 0},
+                            rows_used, first, last, out_backprop + t * arrays.out_row_step);
       sums.Count(rows_used * (last - first));
     }
   });
@@ -220,8 +219,8 @@ inline BlockedSums<typename S::Accumulator> SumsOf(const FilterGradientProblem& 
                                                    const FilterGradientPlan& plan, void* scratch) {
   auto* memory = static_cast<typename S::Accumulator*>(scratch);
   const Geometry& g = problem.geometry;
-  const int64_t size = plan.group_vectors * g.filter_height * g.filter_width *
-                       kLanes<typename S::Accumulator>;
+  const int64_t size =
+      plan.group_vectors * g.filter_height * g.filter_width * kLanes<typename S::Accumulator>;
   return {memory, memory + size, size, plan.block_pixels};
 }
 
@@ -260,8 +259,7 @@ inline void AddChannelFilterGradient(const FilterGradientProblem& problem,
     for (int64_t tap = 0; tap < taps; ++tap, sums += kCount) {
       A* to = static_cast<A*>(totals) + tap * channels;
       if (begin == start && end - begin == kCount) {
-        StoreUnaligned(to + begin,
-                       LoadUnaligned<Vec<A>>(to + begin) + LoadUnaligned<Vec<A>>(sums));
+        StoreUnaligned(to + begin, LoadUnaligned<Vec<A>>(to + begin) + LoadUnaligned<Vec<A>>(sums));
       } else {
         for (int64_t c = begin; c < end; ++c) to[c] += sums[c - start];
       }
@@ -296,10 +294,10 @@ inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, doub
 
   const bool in_place = IsReadInPlace(problem);
   plan->algorithm = in_place ? Algorithm::kDirect : Algorithm::kBlock;
-  plan->peel = in_place ? ChannelsToAlignment<S>(g.in_channels, problem.input,
-                                                 problem.input_strides, problem.out_backprop,
-                                                 problem.out_backprop_strides)
-                        : 0;
+  plan->peel = in_place
+                   ? ChannelsToAlignment<S>(g.in_channels, problem.input, problem.input_strides,
+                                            problem.out_backprop, problem.out_backprop_strides)
+                   : 0;
   const int64_t vectors = ChannelVectors<S>{g.OutputChannels(), plan->peel}.Count();
   const int64_t vector_bytes = static_cast<int64_t>(taps) * kVectorBytes;
   const int64_t largest = in_place ? Max(1, kGroupBytes / vector_bytes) : 1;

@@ -1,28 +1,26 @@
-// The register tile of the filter gradient: the products of two rows of out_backprop x a few columns
-// with the input rows under them, for one vector of channels. It is the channel tile turned inside
-// out: the sums belong to the taps, and pass through memory once for each input row. Called by
-// filter_gradient.h.
+// The register tile of the filter gradient: the products of two rows of out_backprop x a few
+// columns with the input rows under them, for one vector of channels. It is the channel tile turned
+// inside out: the sums belong to the taps, and pass through memory once for each input row. Called
+// by filter_gradient.h.
 #pragma once
 
 #include "channel_tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// Taps of a row whose sums are in registers at a time. Of two rows 7 are 14 registers, with the input
-// and out_backprop beside them.
+// Taps of a row whose sums are in registers at a time. Of two rows 7 are 14 registers, with the
+// input and out_backprop beside them.
 inline constexpr int kTapsTogether = kManyRegisters ? 7 : 3;
 
-// How channels are cut into vectors. All are full: the last one ends with the channels, and the second
-// may start at channel `peel`, so that from there on they are aligned; either overlaps the one
-// before.
+// How channels are cut into vectors. All are full: the last one ends with the channels, and the
+// second may start at channel `peel`, so that from there on they are aligned; either overlaps the
+// one before.
 template <class S>
 struct ChannelVectors {
   static constexpr int64_t kCount = kLanes<typename S::Accumulator>;
   int64_t channels, peel;
 
-  DEPTHWISE_INLINE int64_t Count() const {
-    return CeilDiv(channels - peel, kCount) + (peel > 0);
-  }
+  DEPTHWISE_INLINE int64_t Count() const { return CeilDiv(channels - peel, kCount) + (peel > 0); }
   DEPTHWISE_INLINE int64_t First(int64_t v) const {
     const int64_t first = peel > 0 && v > 0 ? peel + (v - 1) * kCount : v * kCount;
     return Min(first, channels - kCount);
@@ -139,9 +137,9 @@ struct FilterGradientTile {
     }
   }
 
-  // The products of a few columns without a stride: every input vector is loaded once and feeds each
-  // tap that meets it. NumPy's arrays are not aligned to vectors, and a load across two cache lines
-  // costs as much as two: with one load for each column and tap 5x5 took 1.5 times as long.
+  // The products of a few columns without a stride: every input vector is loaded once and feeds
+  // each tap that meets it. NumPy's arrays are not aligned to vectors, and a load across two cache
+  // lines costs as much as two: with one load for each column and tap 5x5 took 1.5 times as long.
   template <int kFirst, int kLast, int kTaps>
   DEPTHWISE_INLINE void AddColumns(V (&total)[kChannelRows][kTaps], const E* row,
                                    const E* out) const {
@@ -242,8 +240,8 @@ DEPTHWISE_INLINE void PrefetchColumns(const E* row, int64_t columns, int64_t ste
 inline constexpr int kGradientColumns = 4 * kChannelColumns;
 
 // Adds the products of one column residue in columns [first, last) of up to two rows, all channels
-// innermost. `rows` begin at input column arrays.first_column, `out` at output column `first`, which
-// is a multiple of the number of residues.
+// innermost. `rows` begin at input column arrays.first_column, `out` at output column `first`,
+// which is a multiple of the number of residues.
 template <class S, int kWidth>
 inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const Axis& axis,
                                   const TileRows<typename S::Element>& rows, int64_t rows_used,

@@ -25,7 +25,7 @@ template <class S>
 struct FlatArrays {
   // Vectors of accumulators, [window_rows, filter_width, phases, lanes]: see PackFilter().
   const typename S::Accumulator* taps;
-  int64_t window_rows;   // units under the filter along the height
+  int64_t window_rows;  // units under the filter along the height
   int64_t filter_width;
   int64_t row_stride;    // between output rows, in units
   int64_t pattern_step;  // between vectors whose lanes hold the same channels
@@ -353,8 +353,8 @@ struct FlatStrips {
     const bool strided = g.stride_width > 1 && !g.transposed;
     pattern_columns = phases * lanes / period;
     stride_phases = strided ? Min(g.stride_width, g.filter_width) : 1;
-    reach = strided ? (g.filter_width - 1) / g.stride_width
-                    : (g.filter_width - 1) * g.dilation_width;
+    reach =
+        strided ? (g.filter_width - 1) / g.stride_width : (g.filter_width - 1) * g.dilation_width;
   }
   // Vectors of a stride phase; one of them is room for the last partial one of a copy.
   double PhaseVectors(int64_t patterns) const {

@@ -1,6 +1,6 @@
-// The filter gradient for few channels: input and out_backprop both packed to flat rows, as in the flat
-// kernel. Each lane sums the products of its own positions of a row, and lanes with the same channel
-// are added up at the end of a chunk.
+// The filter gradient for few channels: input and out_backprop both packed to flat rows, as in the
+// flat kernel. Each lane sums the products of its own positions of a row, and lanes with the same
+// channel are added up at the end of a chunk.
 //
 // Packed rows are zero beyond the image, and NaN or infinity times zero is NaN: the plan asks for a
 // check of the result, and for the definition if it fails.
@@ -18,14 +18,14 @@ inline constexpr int kFlatTapsTogether = kManyRegisters ? 5 : 2;
 // What one call needs to know of its arrays; steps in elements.
 template <class A>
 struct FlatGradientArrays {
-  A* sums;               // [filter_height, filter_width, phases, lanes], to be added to
-  const A* out;          // packed rows of out_backprop, out_row_step apart
+  A* sums;       // [filter_height, filter_width, phases, lanes], to be added to
+  const A* out;  // packed rows of out_backprop, out_row_step apart
   int64_t filter_height, filter_width;
-  int64_t row_stride;    // between output rows, in units
-  int64_t pattern_step;  // between vectors whose lanes hold the same channels
+  int64_t row_stride;                      // between output rows, in units
+  int64_t pattern_step;                    // between vectors whose lanes hold the same channels
   int64_t group, group_step, member_step;  // of the taps of a row: see FlatArrays
   int64_t out_row_step;
-  int64_t length;        // of a row of out_backprop, whole patterns
+  int64_t length;  // of a row of out_backprop, whole patterns
 
   DEPTHWISE_INLINE int64_t TapOffset(int64_t dj) const {
     return dj / group * group_step + dj % group * member_step;
@@ -48,8 +48,8 @@ DEPTHWISE_INLINE void AddFlatTaps(const FlatGradientArrays<A>& arrays, const A* 
     for (int i = kLast; i >= kFirst; --i) {
 #pragma GCC unroll 8
       for (int n = 0; n < kTaps; ++n) {
-        total[i][n] = LoadUnaligned<V>(row_sums + (kLast - i) * sums_step +
-                                       n * arrays.pattern_step + phase);
+        total[i][n] =
+            LoadUnaligned<V>(row_sums + (kLast - i) * sums_step + n * arrays.pattern_step + phase);
       }
     }
     for (int64_t k = phase; k < arrays.length; k += arrays.pattern_step) {
@@ -84,8 +84,8 @@ inline void FlatGradientRows(const FlatGradientArrays<A>& arrays, const TileRows
                              int64_t rows_used) {
   const auto step = [&](auto first, auto last, int64_t r, const A* row) DEPTHWISE_INLINE_LAMBDA {
     constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
-    A* row_sums = arrays.sums +
-                  (r - kLast * arrays.row_stride) * arrays.filter_width * arrays.pattern_step;
+    A* row_sums =
+        arrays.sums + (r - kLast * arrays.row_stride) * arrays.filter_width * arrays.pattern_step;
     int64_t dj = 0;
     const auto add = [&](auto width) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kTaps = decltype(width)::value;
@@ -121,8 +121,8 @@ inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
 
   const int64_t first_channel = item % plan.groups * plan.period;
   const bool strided = g.stride_width > 1;
-  const int64_t reach = strided ? (g.filter_width - 1) / g.stride_width
-                                : (g.filter_width - 1) * g.dilation_width;
+  const int64_t reach =
+      strided ? (g.filter_width - 1) / g.stride_width : (g.filter_width - 1) * g.dilation_width;
   ForEachStrip(g, plan, item, [&](const Band& band, int64_t first, int64_t last) {
     const Axis& rows = band.rows;
     const E* image = static_cast<const E*>(problem.input) + band.b * in.batch +
@@ -181,8 +181,7 @@ inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
       const RowRange range = InputRowsOf(rows, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) {
         for (; unit < end; ++unit) {
-          PackFlatRow<S>(ring.Row(unit), image + rows.InputCoordinate(unit) * in.row,
-                         input_layout);
+          PackFlatRow<S>(ring.Row(unit), image + rows.InputCoordinate(unit) * in.row, input_layout);
         }
       });
       for (int64_t i = 0; i < rows_used; ++i) {
@@ -198,8 +197,8 @@ inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
 
 template <class S>
 inline void AddFlatFilterGradient(const FilterGradientProblem& problem,
-                                  const FilterGradientPlan& plan, int64_t item,
-                                  const void* scratch, void* totals) {
+                                  const FilterGradientPlan& plan, int64_t item, const void* scratch,
+                                  void* totals) {
   using A = typename S::Accumulator;
   const Geometry& g = problem.geometry;
   const int64_t pattern_step = plan.phases * kLanes<A>;
@@ -216,8 +215,8 @@ inline void AddFlatFilterGradient(const FilterGradientProblem& problem,
   }
 }
 
-// Plans this kernel; false if no strip of columns fits into `limit` bytes, or if the problem combines
-// a stride with a dilation along the width.
+// Plans this kernel; false if no strip of columns fits into `limit` bytes, or if the problem
+// combines a stride with a dilation along the width.
 template <class S>
 inline bool PlanFlatFilterGradient(const FilterGradientProblem& problem, double limit,
                                    FilterGradientPlan* plan) {
@@ -231,8 +230,7 @@ inline bool PlanFlatFilterGradient(const FilterGradientProblem& problem, double 
   const FlatStrips strips(g, plan->period, plan->phases, kCount);
   const double sums_bytes = 2 * MaxPackedTaps(g) * plan->phases * kVectorBytes;
   const auto strip_bytes = [&](int64_t patterns) {
-    const double out_rows =
-        kFlatRows * (static_cast<double>(patterns) * plan->phases + 1);
+    const double out_rows = kFlatRows * (static_cast<double>(patterns) * plan->phases + 1);
     return (plan->ring_rows * strips.RowVectors(patterns) + out_rows) * kVectorBytes;
   };
   const int64_t patterns = StripLength(CeilDiv(g.out_width, strips.pattern_columns), kFlatVectors,

@@ -48,8 +48,9 @@ struct Strides {
 
 static inline int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
-// Quotient rounded up; b > 0, a of any sign. A division takes longer than it does to find that there
-// is none, as for most strides and dilations: for small images an axis would take 18% of the time.
+// Quotient rounded up; b > 0, a of any sign. A division takes longer than it does to find that
+// there is none, as for most strides and dilations: for small images an axis would take 18% of the
+// time.
 static inline int64_t CeilDiv(int64_t a, int64_t b) { return b == 1 ? a : a / b + (a % b > 0); }
 
 static inline int64_t GreatestCommonDivisor(int64_t a, int64_t b) {
@@ -68,20 +69,19 @@ struct Taps {
   int64_t count, first, step, before;
 };
 
-// One spatial axis, seen as interleaved problems without dilation. Problem number `residue` computes
-// the outputs residue + t * out_step, and its window walks the input in units of in_step: tap u of
-// output t reads unit position t * stride + u, which is the input coordinate
-// in_first + (t * stride + u) * in_step. Unit positions outside [unit_begin, unit_end) fall on
-// padding.
+// One spatial axis, seen as interleaved problems without dilation. Problem number `residue`
+// computes the outputs residue + t * out_step, and its window walks the input in units of in_step:
+// tap u of output t reads unit position t * stride + u, which is the input coordinate in_first + (t
+// * stride + u) * in_step. Unit positions outside [unit_begin, unit_end) fall on padding.
 //
-// A forward problem has dilation / gcd(stride, dilation) residues, and all of them meet all taps. In
-// a transposed one, output y meets tap d at input i if y + pad = i * stride + d * dilation: the
+// A forward problem has dilation / gcd(stride, dilation) residues, and all of them meet all taps.
+// In a transposed one, output y meets tap d at input i if y + pad = i * stride + d * dilation: the
 // residues of y modulo the stride meet different classes of taps (or none), the last tap first, and
 // their stride is 1.
 //
 // Along the height a transposed problem with a channel multiplier has `planes` units for each input
-// row: unit position p is row p / planes, and of the input channels that belong to an output channel
-// the one with number p % planes.
+// row: unit position p is row p / planes, and of the input channels that belong to an output
+// channel the one with number p % planes.
 struct Axis {
   int64_t out_first, out_step, out_count;
   int64_t in_first, in_step;
@@ -110,9 +110,7 @@ struct AxisSizes {
   __attribute__((always_inline)) int64_t TapStep() const {
     return transposed ? stride / GreatestCommonDivisor(stride, dilation) : 1;
   }
-  __attribute__((always_inline)) int64_t MaxTaps() const {
-    return CeilDiv(filter_size, TapStep());
-  }
+  __attribute__((always_inline)) int64_t MaxTaps() const { return CeilDiv(filter_size, TapStep()); }
 };
 
 // The taps of class number `index`: every TapStep()-th from that one on; none if there are fewer.
@@ -159,8 +157,7 @@ static inline Axis MakeAxis(const AxisSizes& sizes, int64_t residue) {
     axis.stride = 1;
     if (divisor == 1 || origin % divisor == 0) {
       const int64_t first_tap =
-          tap_step == 1 ? 0
-                        : QuotientModulo(origin / divisor % tap_step, axis.in_step, tap_step);
+          tap_step == 1 ? 0 : QuotientModulo(origin / divisor % tap_step, axis.in_step, tap_step);
       axis.taps = TapsOf(sizes, first_tap);
       if (axis.taps.count > 0) {
         axis.in_first = CeilDiv(origin - first_tap * sizes.dilation, sizes.stride) -
@@ -177,13 +174,13 @@ static inline Axis MakeAxis(const AxisSizes& sizes, int64_t residue) {
 }
 
 static inline AxisSizes RowSizes(const Geometry& g) {
-  return {g.in_height, g.out_height, g.filter_height, g.stride_height, g.dilation_height,
-          g.pad_top, g.transposed};
+  return {g.in_height,       g.out_height, g.filter_height, g.stride_height,
+          g.dilation_height, g.pad_top,    g.transposed};
 }
 
 static inline AxisSizes ColumnSizes(const Geometry& g) {
-  return {g.in_width, g.out_width, g.filter_width, g.stride_width, g.dilation_width, g.pad_left,
-          g.transposed};
+  return {g.in_width,       g.out_width, g.filter_width, g.stride_width,
+          g.dilation_width, g.pad_left,  g.transposed};
 }
 
 static inline int64_t RowResidues(const Geometry& g) { return RowSizes(g).Residues(); }

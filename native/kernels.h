@@ -13,9 +13,9 @@ enum class DType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 3
 constexpr int kNumDTypes = 4;
 constexpr size_t kElementSize[kNumDTypes] = {4, 8, 2, 2};
 
-// Arrays of one forward call, or of one input gradient if the geometry is transposed (then `input` is
-// out_backprop and `output` the gradient). `filter` is C-contiguous; `input` has any strides; `output` is
-// C-contiguous in the order of geometry.channels_last and overlaps neither.
+// Arrays of one forward call, or of one input gradient if the geometry is transposed (then `input`
+// is out_backprop and `output` the gradient). `filter` is C-contiguous; `input` has any strides;
+// `output` is C-contiguous in the order of geometry.channels_last and overlaps neither.
 struct ForwardProblem {
   Geometry geometry;
   const void* input;
@@ -37,7 +37,7 @@ enum class Algorithm : int {
 struct ForwardPlan {
   Algorithm algorithm;
   int64_t items;          // independent pieces of work, any partition of which may run in parallel
-  int64_t rows_per_item;      // output rows of each row residue of one item
+  int64_t rows_per_item;  // output rows of each row residue of one item
   int64_t residues_per_item;
   int64_t blocks;         // of channels, each an item of its own
   int64_t scratch_bytes;  // that one thread needs, 64-byte aligned
@@ -54,8 +54,8 @@ struct ForwardPlan {
   int64_t ring_phase_stride;  // flat.h: elements from one stride phase of a row to the next
 };
 
-// Arrays of one filter gradient. `filter_backprop` is C-contiguous and overlaps neither of the others,
-// which have any strides.
+// Arrays of one filter gradient. `filter_backprop` is C-contiguous and overlaps neither of the
+// others, which have any strides.
 struct FilterGradientProblem {
   Geometry geometry;
   const void* input;

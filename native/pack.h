@@ -51,9 +51,9 @@ inline int64_t StripLength(int64_t all, int64_t granule, double limit, BytesOf&&
 }
 
 // Packs taps of the output channels [first, first + channels), [rows.window, columns.count], in the
-// order in which a window meets them: for each one vector for each of `phases` successive vectors of
-// a packed row, in which the channels repeat every `period` lanes. In a period of a whole vector,
-// lanes beyond the channels are zero.
+// order in which a window meets them: for each one vector for each of `phases` successive vectors
+// of a packed row, in which the channels repeat every `period` lanes. In a period of a whole
+// vector, lanes beyond the channels are zero.
 template <class S>
 inline void PackFilter(const ForwardProblem& problem, const Axis& rows, const Taps& columns,
                        int64_t first, int64_t channels, int64_t period, int64_t phases,

@@ -76,8 +76,8 @@ DEPTHWISE_INLINE int64_t WindowRows(int64_t stride, int64_t filter_height, int64
   return (rows - 1) * stride + filter_height;
 }
 
-// The first channel where both of two NHWC arrays are at the start of a vector's worth of memory, in
-// every pixel; 0 if there is none, or fewer than two vectors of channels.
+// The first channel where both of two NHWC arrays are at the start of a vector's worth of memory,
+// in every pixel; 0 if there is none, or fewer than two vectors of channels.
 template <class S>
 inline int64_t ChannelsToAlignment(int64_t channels, const void* a, const Strides& a_strides,
                                    const void* b, const Strides& b_strides) {
@@ -113,8 +113,7 @@ struct RowRange {
 DEPTHWISE_INLINE RowRange InputRowsOf(const Axis& axis, int64_t first, int64_t count) {
   const int64_t first_unit = first * axis.stride;
   const int64_t begin = Max(0, axis.unit_begin - first_unit);
-  const int64_t end =
-      Min(WindowRows(axis.stride, axis.window, count), axis.unit_end - first_unit);
+  const int64_t end = Min(WindowRows(axis.stride, axis.window, count), axis.unit_end - first_unit);
   return {first_unit, begin, Max(begin, end)};
 }
 
