@@ -110,11 +110,12 @@ inline bool AreFiniteTaps(const Geometry& g, const void* taps) {
   return finite;
 }
 
-// The filter gradient, item by item: a tap (di, dj) of all channels. Rows are summed on their own
+// The filter gradient, item by item: a tap (di, dj) of all channels, or of those where it is not
+// finite. Rows are summed on their own
 // first, then images, so that errors do not grow with the number of pixels.
 template <class S>
-inline void RunFilterGradientDefinition(const FilterGradientProblem& problem, int64_t begin,
-                                        int64_t end) {
+inline void RunFilterGradientDefinition(const FilterGradientProblem& problem, bool only_not_finite,
+                                        int64_t begin, int64_t end) {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   const Geometry& g = problem.geometry;
@@ -148,6 +149,7 @@ inline void RunFilterGradientDefinition(const FilterGradientProblem& problem, in
         }
         sum += image_sum;
       }
+      if (only_not_finite && sum - sum == 0) continue;
       StoreOne<S>(static_cast<E*>(problem.filter_backprop) + item * out_channels + e, sum);
     }
   }

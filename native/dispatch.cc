@@ -136,6 +136,55 @@ class Turns {
   std::vector<std::atomic<int64_t>> next_chunk_;
 };
 
+// Adds up all items of a plan.
+void AddChunks(const FilterGradientKernels& kernels, const FilterGradientProblem& problem,
+               const FilterGradientPlan& plan, int threads, void* totals) {
+  Turns turns(plan.groups);
+  std::atomic<bool> out_of_memory{false};
+  const auto run = [&](int64_t begin, int64_t end) {
+    void* scratch = ThreadScratch(plan.scratch_bytes);
+    if (scratch == nullptr) out_of_memory.store(true, std::memory_order_relaxed);
+    for (int64_t item = begin; item < end; ++item) {
+      if (scratch != nullptr) kernels.run(problem, plan, item, scratch);
+      turns.Wait(item % plan.groups, item / plan.groups);
+      if (scratch != nullptr) kernels.add(problem, plan, item, scratch, totals);
+      turns.Pass(item % plan.groups);
+    }
+  };
+  ParallelFor(plan.items, threads == 1 ? plan.items : 1, run);
+  if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
+}
+
+// The outputs of one axis whose windows reach the image; none if `end` is not greater.
+struct OutputRange {
+  int64_t begin, end;
+};
+
+OutputRange OutputsOnImage(const AxisSizes& sizes) {
+  const int64_t reach = (sizes.filter_size - 1) * sizes.dilation;
+  const int64_t begin = std::max<int64_t>(0, CeilDiv(sizes.pad_before - reach, sizes.stride));
+  const int64_t end =
+      std::min(sizes.out_size, CeilDiv(sizes.in_size + sizes.pad_before, sizes.stride));
+  return {begin, end};
+}
+
+// Leaves out the rows and columns of out_backprop whose windows lie in the padding. In a broadcast
+// array there may be any number of them.
+FilterGradientProblem CropToImage(DType dtype, const FilterGradientProblem& problem) {
+  FilterGradientProblem cropped = problem;
+  Geometry& g = cropped.geometry;
+  const OutputRange rows = OutputsOnImage(RowSizes(g)), columns = OutputsOnImage(ColumnSizes(g));
+  g.out_height = rows.end - rows.begin;
+  g.out_width = columns.end - columns.begin;
+  g.pad_top -= rows.begin * g.stride_height;
+  g.pad_left -= columns.begin * g.stride_width;
+  const Strides& out = problem.out_backprop_strides;
+  cropped.out_backprop = static_cast<const std::byte*>(problem.out_backprop) +
+                         (rows.begin * out.row + columns.begin * out.column) *
+                             static_cast<int64_t>(kElementSize[static_cast<int>(dtype)]);
+  return cropped;
+}
+
 }  // namespace
 
 void Forward(DType dtype, const ForwardProblem& problem) {
@@ -162,45 +211,41 @@ void Forward(DType dtype, const ForwardProblem& problem) {
   }
 }
 
-void FilterGradient(DType dtype, const FilterGradientProblem& problem) {
+void FilterGradient(DType dtype, const FilterGradientProblem& whole) {
+  const FilterGradientProblem problem = CropToImage(dtype, whole);
   const Geometry& g = problem.geometry;
   const int64_t taps = g.filter_height * g.filter_width;
   const auto count = static_cast<size_t>(taps * g.OutputChannels());
-  std::memset(problem.filter_backprop, 0, count * kElementSize[static_cast<int>(dtype)]);
-  if (g.batch == 0 || g.in_height == 0 || g.in_width == 0 || g.out_height == 0 ||
-      g.out_width == 0) {
+  const size_t bytes = count * kElementSize[static_cast<int>(dtype)];
+  std::memset(problem.filter_backprop, 0, bytes);
+  if (g.batch == 0 || g.in_height == 0 || g.in_width == 0 || g.out_height <= 0 ||
+      g.out_width <= 0) {
     return;
   }
   const int threads = ThreadsFor(g);
   const FilterGradientKernels& kernels = CurrentTable().filter_gradient[static_cast<int>(dtype)];
-  const auto define = [&](int64_t begin, int64_t end) { kernels.define(problem, begin, end); };
-  const FilterGradientPlan plan = kernels.plan(problem);
-  if (plan.algorithm == Algorithm::kDefinition) {
-    ParallelFor(taps, threads == 1 ? taps : 1, define);
-    return;
-  }
+  const auto define = [&](bool only_not_finite) {
+    ParallelFor(taps, threads == 1 ? taps : 1, [&](int64_t begin, int64_t end) {
+      kernels.define(problem, only_not_finite, begin, end);
+    });
+  };
+  FilterGradientPlan plan = kernels.plan(problem);
+  if (plan.algorithm == Algorithm::kDefinition) return define(false);
   // The 16-bit types are rounded once, at the end.
   const bool is_narrow = dtype == DType::kFloat16 || dtype == DType::kBFloat16;
   std::vector<float> narrow_totals(is_narrow ? count : 0);
   void* totals = is_narrow ? narrow_totals.data() : problem.filter_backprop;
-  Turns turns(plan.groups);
-  std::atomic<bool> out_of_memory{false};
-  const auto run = [&](int64_t begin, int64_t end) {
-    void* scratch = ThreadScratch(plan.scratch_bytes);
-    if (scratch == nullptr) out_of_memory.store(true, std::memory_order_relaxed);
-    for (int64_t item = begin; item < end; ++item) {
-      if (scratch != nullptr) kernels.run(problem, plan, item, scratch);
-      turns.Wait(item % plan.groups, item / plan.groups);
-      if (scratch != nullptr) kernels.add(problem, plan, item, scratch, totals);
-      turns.Pass(item % plan.groups);
-    }
-  };
-  ParallelFor(plan.items, threads == 1 ? plan.items : 1, run);
-  if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
+  AddChunks(kernels, problem, plan, threads, totals);
   if (is_narrow) kernels.store(problem, totals);
-  if (plan.repair && !kernels.is_finite(problem)) {
-    ParallelFor(taps, threads == 1 ? taps : 1, define);
-  }
+  if (!plan.check_finite || kernels.is_finite(problem)) return;
+  // Once more without what is not finite, and then the taps that it does reach. So the others have
+  // the same bits as if it were not there.
+  plan.drop_not_finite = true;
+  std::fill(narrow_totals.begin(), narrow_totals.end(), 0.0f);
+  std::memset(problem.filter_backprop, 0, bytes);
+  AddChunks(kernels, problem, plan, threads, totals);
+  if (is_narrow) kernels.store(problem, totals);
+  define(true);
 }
 
 std::vector<std::string> SupportedIsas() {

@@ -3,7 +3,7 @@
 // channel are added up at the end of a chunk.
 //
 // Packed rows are zero beyond the image, and NaN or infinity times zero is NaN: the plan asks for a
-// check of the result, and for the definition if it fails.
+// check of the result.
 #pragma once
 
 #include "filter_gradient.h"
@@ -101,6 +101,11 @@ inline void FlatGradientRows(const FlatGradientArrays<A>& arrays, const TileRows
   ForEachInputRow<kFlatRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
 }
 
+template <class A>
+inline void DropNotFinite(A* row, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] = row[i] - row[i] == 0 ? row[i] : 0;
+}
+
 // Computes the sums of an item, which are then at the beginning of scratch.
 template <class S>
 inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
@@ -182,11 +187,13 @@ inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
       ring.Fill(range, [&](int64_t unit, int64_t end) {
         for (; unit < end; ++unit) {
           PackFlatRow<S>(ring.Row(unit), image + rows.InputCoordinate(unit) * in.row, input_layout);
+          if (plan.drop_not_finite) DropNotFinite(ring.Row(unit), plan.ring_row_stride);
         }
       });
       for (int64_t i = 0; i < rows_used; ++i) {
         const int64_t row = rows.out_first + (t + i) * rows.out_step;
         PackFlatRow<S>(buffer + i * out_row_step, out_backprop + row * out.row, out_layout);
+        if (plan.drop_not_finite) DropNotFinite(buffer + i * out_row_step, length);
       }
       FlatGradientRows(arrays, ring.Rows(range), rows_used);
       sums.Count(rows_used * (last - first));
@@ -244,7 +251,7 @@ inline bool PlanFlatFilterGradient(const FilterGradientProblem& problem, double 
   PlanChunks(g, plan);
   plan->items = plan->groups * CeilDiv(plan->bands, plan->bands_per_chunk);
   plan->algorithm = Algorithm::kFlat;
-  plan->repair = true;
+  plan->check_finite = true;
   return true;
 }
 

@@ -138,10 +138,23 @@ constexpr ForwardKernels ForwardKernelsOf() {
   return {Plan<S>, Run<S>, RunDefinitionAtBorders<S>};
 }
 
+// Outputs for each pair of an input and a tap that there may be along an axis.
+inline constexpr double kMaxGaps = 4;
+
 template <class S>
 FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem) {
   const Geometry& g = problem.geometry;
   FilterGradientPlan plan{};
+  // With a dilation far beyond the image, most windows have it between their taps.
+  const auto has_gaps = [](double out_size, double in_size, double filter_size) {
+    return out_size > kMaxGaps * in_size * filter_size;
+  };
+  const bool mostly_gaps = has_gaps(g.out_height, g.in_height, g.filter_height) ||
+                           has_gaps(g.out_width, g.in_width, g.filter_width);
+  if (mostly_gaps) {
+    plan.algorithm = Algorithm::kDefinition;
+    return plan;
+  }
   if (!PlanChannelFilterGradient<S>(problem, kScratchBytes, &plan) &&
       !PlanFlatFilterGradient<S>(problem, kScratchBytes, &plan)) {
     plan.algorithm = Algorithm::kDefinition;

@@ -83,8 +83,9 @@ struct FilterGradientPlan {
   int64_t groups;
   int64_t scratch_bytes;  // that one thread needs, 64-byte aligned
   // Packed with zero padding, which leaks NaN and infinity into taps that they must not reach: if a
-  // tap is not finite afterwards, the definition has to compute all of them.
-  bool repair;
+  // tap is not finite afterwards, all has to be done again with drop_not_finite, which packs zeros
+  // in their place, and the definition tells the taps that they do reach.
+  bool check_finite, drop_not_finite;
 
   // A chunk is a number of bands, each some output rows of one residue of one image.
   int64_t bands, bands_per_residue, bands_per_chunk;
@@ -112,8 +113,9 @@ struct FilterGradientKernels {
   void (*store)(const FilterGradientProblem& problem, const void* totals);
   bool (*is_finite)(const FilterGradientProblem& problem);
   // For Algorithm::kDefinition and for repair: computes the taps [begin, end) of filter_height *
-  // filter_width.
-  void (*define)(const FilterGradientProblem& problem, int64_t begin, int64_t end);
+  // filter_width, of all channels or where the sum is not finite.
+  void (*define)(const FilterGradientProblem& problem, bool only_not_finite, int64_t begin,
+                 int64_t end);
 };
 
 struct KernelTable {
