@@ -66,14 +66,14 @@ aarch64: $(VENV)/build  ## the same, cross-compiled for 64-bit Arm and run under
 SANITIZED := $(BUILD)/sanitize/package
 SANITIZER_LIBRARIES = $(foreach name,asan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
 .PHONY: sanitize
-sanitize: $(VENV)/installed  ## self-test and forward tests under GCC's sanitizers
+sanitize: $(VENV)/installed  ## self-test and kernel tests under GCC's sanitizers
 	$(call selftest,sanitize,-DDEPTHWISE_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug \
 	  -DCMAKE_CXX_COMPILER=$(CXX) -DPython_EXECUTABLE=$(abspath $(BIN)/python))
 	$(BIN)/cmake --install $(BUILD)/sanitize --prefix $(SANITIZED)
 	cp src/depthwise/*.py $(SANITIZED)/depthwise/
 	LD_PRELOAD='$(SANITIZER_LIBRARIES)' ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=$(SANITIZED) \
-	  $(BIN)/pytest -p no:faulthandler --capture=sys tests/test_forward_*.py tests/test_strips.py
+	  $(BIN)/pytest -p no:faulthandler --capture=sys tests/test_exact.py tests/test_bounded.py tests/test_strips.py
 
 .PHONY: clean
 clean:  ## remove .venv, build and all caches

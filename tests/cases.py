@@ -1,20 +1,19 @@
-"""One problem for a test to solve, and the data for it.
+"""One problem for a test to solve.
 
-A `Case` is written in NHWC terms and can be asked for either layout. Its reference is evaluated
-once, whatever the number of dtypes, layouts and instruction sets it then judges. `families.py`
-lists the cases.
+A `Case` is written in NHWC terms and can be asked for either layout. `families.py` lists the cases,
+`operations.py` makes the data for them.
 """
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from comparator import Array, Expected, expect
+from comparator import Array
 from depthwise import _native
 
 Pair = tuple[int, int]
@@ -75,6 +74,10 @@ class Case:
         """Return a generator seeded by the case itself."""
         return np.random.default_rng(zlib.crc32(str(self).encode()))
 
+    def repeated(self, count: int) -> Case:
+        """Return the same problem for that many times as many images."""
+        return dataclasses.replace(self, batch=count * self.batch)
+
     @property
     def output_size(self) -> Pair:
         """Height and width of the output; a negative one is refused by the operator."""
@@ -92,39 +95,15 @@ class Case:
         return (self.size[axis] + sum(pads) - reach - 1) // self.strides[axis] + 1
 
     @property
-    def input_shape(self) -> tuple[int, int, int, int]:
-        return (self.batch, *self.size, self.channels)
-
-    @property
-    def filter_shape(self) -> tuple[int, int, int, int]:
-        return (*self.filter_size, self.channels, self.multiplier)
-
-
-@functools.cache
-def exact_data(case: Case) -> tuple[Array, Array, Expected]:
-    """Return input, filter (small integers of both signs, as int8) and the expectation, NHWC.
-
-    All sums are integers below 2**24, hence exact in float32 in whatever order they are made.
-    """
-    random = case.random()
-    input = random.integers(-8, 9, case.input_shape, np.int8)
-    filter = random.integers(-8, 9, case.filter_shape, np.int8)
-    expected = expect(input, filter, **case.arguments("NHWC"))
-    assert expected.magnitude.max(initial=0) < 2**24
-    return input, filter, expected
-
-
-def random_data(case: Case, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """Return input and filter of random values of both signs, NHWC."""
-    random = case.random()
-    input = random.standard_normal(case.input_shape).astype(dtype)
-    return input, random.standard_normal(case.filter_shape).astype(dtype)
+    def shapes(self) -> dict[str, tuple[int, int, int, int]]:
+        """The shapes of all arrays of the problem by their names, NHWC."""
+        return {
+            "input": (self.batch, *self.size, self.channels),
+            "filter": (*self.filter_size, self.channels, self.multiplier),
+            "out_backprop": (self.batch, *self.output_size, self.channels * self.multiplier),
+        }
 
 
 def to_format(nhwc: Array, data_format: str) -> Array:
     """Return a C-contiguous array in `data_format`."""
     return nhwc if data_format == "NHWC" else np.ascontiguousarray(np.moveaxis(nhwc, 3, 1))
-
-
-def expected_in(expected: Expected, data_format: str) -> Expected:
-    return expected if data_format == "NHWC" else expected.to_nchw()

@@ -11,7 +11,7 @@ import pytest
 
 import depthwise
 from comparator import DTYPES, assert_same_bits
-from depthwise import _api, _settings
+from depthwise import _api, _gradients, _settings
 
 IMAGE = np.array([[1, 2], [3, 4], [5, 6]], np.float32).reshape(1, 3, 2, 1)
 FILTER = np.array([[1, 2], [3, 4]], np.float32).reshape(2, 1, 1, 2)
@@ -34,7 +34,9 @@ def test_examples_of_the_source(padding: Any, want: Any, dtype: np.dtype[Any], i
     assert_same_bits(got, np.array(want, dtype))
 
 
-@pytest.mark.parametrize("module", [depthwise, _api], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [depthwise, _api, _gradients], ids=lambda module: module.__name__
+)
 def test_doctests(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -55,23 +57,38 @@ def test_the_public_function_has_both_examples_as_doctests() -> None:
         assert runner.run(test).failed == 0
 
 
-def test_signature_is_the_source_s() -> None:
-    parameters = inspect.signature(depthwise.depthwise_conv2d).parameters
-    names = ["input", "filter", "strides", "padding", "data_format", "dilations", "name"]
-    assert list(parameters) == names
+REST = ["strides", "padding", "data_format", "dilations", "name"]
+
+
+@pytest.mark.parametrize(
+    ("function", "first"),
+    [
+        (depthwise.depthwise_conv2d, ["input", "filter"]),
+        (depthwise.depthwise_conv2d_backprop_input, ["input_sizes", "filter", "out_backprop"]),
+        (depthwise.depthwise_conv2d_backprop_filter, ["input", "filter_sizes", "out_backprop"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_signatures_are_the_source_s(function: Any, first: list[str]) -> None:
+    parameters = inspect.signature(function).parameters
+    assert list(parameters) == [*first, *REST]
     assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters.values())
-    assert [parameters[name].default for name in names[4:]] == [None, None, None]
+    assert [parameters[name].default for name in REST[2:]] == [None, None, None]
+    for name in parameters:
+        assert f"\n    {name}" in function.__doc__ or name in REST
 
 
 def test_public_names() -> None:
     names = {
         "depthwise_conv2d",
+        "depthwise_conv2d_backprop_filter",
+        "depthwise_conv2d_backprop_input",
         "set_num_threads",
         "get_num_threads",
         "show_config",
         "__version__",
     }
-    assert names <= set(depthwise.__all__)
+    assert names == set(depthwise.__all__)
     assert isinstance(depthwise.__version__, str)
     for name in names - {"__version__"}:
         assert getattr(depthwise, name).__doc__
@@ -117,3 +134,24 @@ def test_positional_and_keyword_arguments() -> None:
         name=None,
     )
     assert_same_bits(got, want)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["integers", "floats"])
+def test_gradients_take_lists_too(whole: bool) -> None:
+    """Of float32, alone or beside an array of float32."""
+    image = IMAGE.astype(int).tolist() if whole else IMAGE.tolist()
+    filter = FILTER.astype(int).tolist() if whole else FILTER.tolist()
+    ones = np.ones((1, 2, 2, 2), np.float32)
+    of_input = np.array([3, 3, 10, 10, 7, 7], np.float32).reshape(IMAGE.shape)
+    of_filter = np.array([10, 10, 18, 18], np.float32).reshape(FILTER.shape)
+    for out_backprop in (ones, ones.astype(int).tolist(), ones.tolist()):
+        for one in (FILTER, filter):
+            got = depthwise.depthwise_conv2d_backprop_input(
+                IMAGE.shape, one, out_backprop, [1] * 4, "VALID"
+            )
+            assert_same_bits(got, of_input)
+        for one in (IMAGE, image):
+            got = depthwise.depthwise_conv2d_backprop_filter(
+                one, FILTER.shape, out_backprop, [1] * 4, "VALID"
+            )
+            assert_same_bits(got, of_filter)

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from depthwise._geometry import Geometry, make_geometry
+from depthwise._geometry import (
+    Geometry,
+    make_backprop_filter_geometry,
+    make_backprop_input_geometry,
+    make_geometry,
+)
 
 
 def axis_geometry(
@@ -143,6 +148,28 @@ def test_fields(data_format: str | None) -> None:
     for name, want in fields.items():
         assert getattr(geometry, name) == want, name
     assert geometry.output_shape == ((2, 21, 6, 5) if data_format == "NCHW" else (2, 6, 5, 21))
+    assert geometry.input_shape == input_shape
+    assert geometry.filter_shape == (5, 4, 3, 7)
+
+
+@pytest.mark.parametrize("convert", [list, tuple, np.array])
+@pytest.mark.parametrize("data_format", [None, "NHWC", "NCHW"])
+def test_gradients_have_the_geometry_of_the_forward_problem(
+    data_format: str | None, convert: Any
+) -> None:
+    input_shape = (2, 11, 13, 3) if data_format != "NCHW" else (2, 3, 11, 13)
+    options = ((1, 2, 3, 1) if data_format != "NCHW" else (1, 1, 2, 3), "SAME", data_format)
+    forward = make_geometry(input_shape, (5, 4, 3, 7), *options)
+    of_input = make_backprop_input_geometry(
+        convert(input_shape), (5, 4, 3, 7), forward.output_shape, *options
+    )
+    of_filter = make_backprop_filter_geometry(
+        input_shape, convert((5, 4, 3, 7)), forward.output_shape, *options
+    )
+    want = dataclasses.asdict(forward)
+    for geometry in (of_input, of_filter):
+        assert dataclasses.asdict(geometry) == want
+        assert all(type(size) is int for size in geometry.input_shape + geometry.filter_shape)
 
 
 def test_dilations_are_height_then_width() -> None:
@@ -203,3 +230,16 @@ def test_negative_size_names_the_axis(
 ) -> None:
     with pytest.raises(ValueError, match=axis):
         make_geometry(input_shape, filter_shape, (1, 1, 1, 1), "VALID")
+
+
+@pytest.mark.parametrize("big", [2**31, 2**62, 2**63, 2**70])
+def test_large_sizes_are_named(big: int) -> None:
+    """Of a filter the size itself may be too large, without any dilation."""
+    with pytest.raises(OverflowError, match="filter_sizes"):
+        make_backprop_filter_geometry(
+            (1, 5, 5, 1), (big, 1, 1, 1), (1, 5, 5, 1), (1, 1, 1, 1), "SAME"
+        )
+    geometry = make_backprop_input_geometry(
+        (big, big, big, 1), (1, 1, 1, 1), (big, 1, 1, 1), (1, big, big, 1), "VALID"
+    )
+    assert geometry.input_shape == (big, big, big, 1)

@@ -1,16 +1,14 @@
-"""Nothing is written but the output: it lies in a larger buffer whose edges must stay as they are.
+"""Nothing is written but the result: it lies in a larger buffer whose edges must stay as they are.
 
-Here the native function is called directly, because the public one allocates its own output.
+Here the native functions are called directly, because the public ones allocate their own results.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from cases import Case, exact_data, expected_in, to_format
+from cases import Case
 from comparator import DTYPES, Array, assert_matches
 from depthwise import _native, _numpy
 from depthwise._geometry import make_geometry
@@ -27,6 +25,15 @@ from families import (
     multiplier_cases,
     padding_cases,
     stride_cases,
+)
+from operations import (
+    BACKPROP_INPUT,
+    EVERY_OPERATION,
+    FORWARD,
+    GRADIENTS,
+    Operands,
+    Operation,
+    exact_data,
 )
 
 GUARD_BYTES = 4096
@@ -48,69 +55,77 @@ CASES = [
 ]
 
 
-def forward_into(output: Array, input: Array, filter: Array, arguments: dict[str, Any]) -> None:
-    """Call the native forward function as `_numpy` does, with an output of our own."""
-    geometry = make_geometry(input.shape, filter.shape, **arguments)
-    assert geometry.output_shape == output.shape
-    native_geometry = _numpy._lower(geometry)[0]
-    dtype, code = _numpy._dtype_and_code(input.dtype)
-    assert dtype == output.dtype
+def run_into(
+    result: Array, operation: Operation, case: Case, operands: Operands, data_format: str
+) -> None:
+    """Call a native function as `_numpy` does, with a result of our own."""
+    input_shape = operation.shape("input", case, data_format)
+    geometry = make_geometry(input_shape, case.shapes["filter"], **case.arguments(data_format))
+    dtype, code = _numpy._dtype_and_code(result.dtype)
+    assert all(array.dtype == dtype for array in operands)
     as_buffers = [
-        array.view(np.uint16) if dtype.itemsize == 2 else array for array in (input, filter, output)
+        array.view(np.uint16) if dtype.itemsize == 2 else array for array in (*operands, result)
     ]
-    _native.forward(native_geometry, code, *as_buffers)
+    operation.native(_numpy._lower(geometry), code, *as_buffers)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("case", dict.fromkeys(CASES), ids=str)
-def test_nothing_around_the_output_changes(case: Case, data_format: str, isa: str) -> None:
-    input, filter, nhwc = exact_data(case)
-    expected = expected_in(nhwc, data_format)
+@EVERY_OPERATION
+def test_nothing_around_the_result_changes(
+    operation: Operation, case: Case, data_format: str, isa: str
+) -> None:
+    operands, nhwc = exact_data(operation, case)
+    expected = operation.expected_in(nhwc, data_format)
     if expected.values.size == 0:
         return
+    first, second = operation.to_format(operands, data_format)
     for number, dtype in enumerate(DTYPES):
         size = expected.values.size * dtype.itemsize
         memory = np.full(size + 2 * GUARD_BYTES, POISON, np.uint8)
         # Aligned to the element, but not to a vector for most of the dtypes.
         start = GUARD_BYTES - number * dtype.itemsize
-        output = memory[start : start + size].view(dtype).reshape(expected.values.shape)
-        typed_input, typed_filter = (
-            to_format(input, data_format).astype(dtype),
-            filter.astype(dtype),
-        )
-        forward_into(output, typed_input, typed_filter, case.arguments(data_format))
+        result = memory[start : start + size].view(dtype).reshape(expected.values.shape)
+        typed = (first.astype(dtype), second.astype(dtype))
+        run_into(result, operation, case, typed, data_format)
         context = f"{case}, {data_format}, {dtype}"
-        assert (memory[:start] == POISON).all(), f"{context}: written before the output"
-        assert (memory[start + size :] == POISON).all(), f"{context}: written after the output"
-        assert_matches(output, expected, dtype, exact=True, context=context)
+        assert (memory[:start] == POISON).all(), f"{context}: written before the result"
+        assert (memory[start + size :] == POISON).all(), f"{context}: written after the result"
+        assert_matches(result, expected, dtype, exact=True, context=context)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("case", list(larger_than_cache_cases()), ids=str)
-def test_nothing_around_a_large_output_changes(case: Case, data_format: str, isa: str) -> None:
-    """Stores past the caches need an aligned output, which the other test does not offer them."""
-    input, filter, nhwc = exact_data(case)
-    expected = expected_in(nhwc, data_format)
-    image = to_format(input, data_format).astype(np.float32)
-    copies = 24_000_000 // image.nbytes
+@pytest.mark.parametrize("operation", [FORWARD, BACKPROP_INPUT], ids=str)
+def test_nothing_around_a_large_result_changes(
+    operation: Operation, case: Case, data_format: str, isa: str
+) -> None:
+    """Stores past the caches need an aligned result, which the other test does not offer them."""
+    operands, nhwc = exact_data(operation, case)
+    expected = operation.expected_in(nhwc, data_format)
+    typed = [array.astype(np.float32) for array in operation.to_format(operands, data_format)]
+    copies = 24_000_000 // max(array.nbytes for array in typed)
+    first, second = (
+        array if name == "filter" else np.repeat(array, copies, axis=0)
+        for name, array in zip(operation.operands, typed, strict=True)
+    )
     size = copies * expected.values.size
     memory = np.full(size + 2 * GUARD_BYTES, np.nan, np.float32)
     start = (-memory.ctypes.data % 64) // 4 + GUARD_BYTES
-    output = memory[start : start + size].reshape(copies, *expected.values.shape[1:])
-    batch = np.repeat(image, copies, axis=0)
-    forward_into(output, batch, filter.astype(np.float32), case.arguments(data_format))
+    result = memory[start : start + size].reshape(copies, *expected.values.shape[1:])
+    run_into(result, operation, case.repeated(copies), (first, second), data_format)
     assert np.isnan(memory[:start]).all()
     assert np.isnan(memory[start + size :]).all()
-    assert_matches(output[-1:], expected, np.float32, exact=True)
-    assert not np.isnan(output).any()
+    assert_matches(result[-1:], expected, np.float32, exact=True)
+    assert not np.isnan(result).any()
 
 
-def test_the_binding_refuses_arrays_that_do_not_fit() -> None:
+def test_the_forward_binding_refuses_arrays_that_do_not_fit() -> None:
     """Memory safety does not rest on the Python side alone."""
     input, filter = np.ones((1, 5, 6, 3), np.float32), np.ones((3, 3, 3, 2), np.float32)
     output = np.zeros((1, 5, 6, 6), np.float32)
     geometry = make_geometry(input.shape, filter.shape, [1] * 4, "SAME")
-    native_geometry = _numpy._lower(geometry)[0]
+    native_geometry = _numpy._lower(geometry)
     code = _numpy._dtype_and_code(np.dtype(np.float32))[1]
     wrong = [
         (code, input[:, 1:], filter, output),
@@ -130,3 +145,33 @@ def test_the_binding_refuses_arrays_that_do_not_fit() -> None:
     with pytest.raises((TypeError, ValueError)):
         _native.forward(native_geometry, code, input, filter, output)
     assert not output.any()
+
+
+@pytest.mark.parametrize("operation", GRADIENTS, ids=str)
+def test_the_bindings_of_gradients_refuse_arrays_that_do_not_fit(operation: Operation) -> None:
+    case = Case((5, 6), (3, 3), 3, 2, batch=2)
+    geometry = make_geometry(case.shapes["input"], case.shapes["filter"], [1] * 4, "SAME")
+    native_geometry = _numpy._lower(geometry)
+    code = _numpy._dtype_and_code(np.dtype(np.float32))[1]
+    names = (*operation.operands, operation.result)
+    right = [np.zeros(case.shapes[name], np.float32) for name in names]
+    for place, array in enumerate(right):
+        wrong_arrays = [
+            array[1:].copy(),
+            np.concatenate([array, array], axis=3),
+            array[0],
+            array.astype(np.float64),
+            array.astype(np.float16).view(np.uint16),
+        ]
+        if names[place] == "filter" or array is right[-1]:
+            wrong_arrays.append(array[:, ::-1])
+        for wrong in wrong_arrays:
+            arguments = [*right[:place], wrong, *right[place + 1 :]]
+            with pytest.raises((TypeError, ValueError)):
+                operation.native(native_geometry, code, *arguments)
+    for wrong_code in (-1, 99):
+        with pytest.raises((TypeError, ValueError)):
+            operation.native(native_geometry, wrong_code, *right)
+    right[-1].flags.writeable = False
+    with pytest.raises((TypeError, ValueError)):
+        operation.native(native_geometry, code, *right)

@@ -35,7 +35,13 @@ def test_computing_imports_no_framework_either() -> None:
         before = set(sys.modules)
         for dtype in (np.float16, np.float32, np.float64):
             ones = np.ones((3, 3, 2, 1), dtype)
-            depthwise.depthwise_conv2d(ones.reshape(1, 3, 3, 2), ones, [1] * 4, "SAME")
+            image = ones.reshape(1, 3, 3, 2)
+            depthwise.depthwise_conv2d(image, ones, [1] * 4, "SAME")
+            for gradient, first, second in (
+                (depthwise.depthwise_conv2d_backprop_input, image.shape, ones),
+                (depthwise.depthwise_conv2d_backprop_filter, image, ones.shape),
+            ):
+                gradient(first, second, image, [1] * 4, "SAME")
         try:
             depthwise.depthwise_conv2d("image", ones, [1] * 4, "SAME")
         except TypeError:

@@ -1,4 +1,6 @@
-"""Memory beyond input and output: at most 2 MB a thread, whatever the size of the problem.
+"""Memory beyond the arrays: at most 2 MB a thread, whatever the size of the problem.
+
+The filter gradient may take 4 MB a thread and a float32 filter for its sums.
 
 The peak is the kernel's own count of resident memory, in a fresh process that does nothing else.
 """
@@ -13,6 +15,7 @@ from subprocesses import output_of
 
 # The kernel counts resident pages in batches, one for each CPU.
 COUNTING_ERROR = 512 * 1024
+MEGABYTE = 1 << 20
 
 SCRIPT = """
 import ctypes, re, sys
@@ -33,13 +36,22 @@ ones = np.ones((1, 64, 64, 64), np.float32)
 kept = depthwise.depthwise_conv2d(ones, np.ones((3, 3, 64, 1), np.float32), [1] * 4, "SAME")
 input = {input}
 filter = np.ones({filter_shape}, input.dtype)
+options = ({strides}, "SAME", "{data_format}", {dilations})
+out_backprop = depthwise.depthwise_conv2d(input, filter, *options)
+calls = {{
+    "forward": lambda: depthwise.depthwise_conv2d(input, filter, *options),
+    "backprop_input": lambda: depthwise.depthwise_conv2d_backprop_input(
+        input.shape, filter, out_backprop, *options
+    ),
+    "backprop_filter": lambda: depthwise.depthwise_conv2d_backprop_filter(
+        input, filter.shape, out_backprop, *options
+    ),
+}}
 with open("/proc/self/clear_refs", "w") as clear:
     clear.write("5")  # resets the peak to what is resident now
 before = resident("VmRSS")
-output = depthwise.depthwise_conv2d(
-    input, filter, {strides}, "SAME", "{data_format}", {dilations}
-)
-print(resident("VmHWM") - before - output.nbytes)
+result = calls["{operation}"]()
+print(resident("VmHWM") - before - result.nbytes, filter.size)
 """
 
 PROBLEMS: dict[str, dict[str, object]] = {
@@ -93,15 +105,22 @@ PROBLEMS: dict[str, dict[str, object]] = {
 )
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
-def test_extra_memory(problem: dict[str, object], threads: int) -> None:
+@pytest.mark.parametrize("operation", ["forward", "backprop_input", "backprop_filter"])
+def test_extra_memory(operation: str, problem: dict[str, object], threads: int) -> None:
     defaults = {
         "filter_shape": (3, 3, 64, 1),
         "strides": [1, 1, 1, 1],
         "data_format": "NHWC",
         "dilations": None,
     }
-    extra = int(output_of(SCRIPT.format(**{**defaults, **problem}, threads=threads)))
-    assert extra <= 2 * 1024 * 1024 * threads + COUNTING_ERROR
+    printed = output_of(
+        SCRIPT.format(**{**defaults, **problem}, operation=operation, threads=threads)
+    )
+    extra, filter_size = map(int, printed.split())
+    allowed = 2 * MEGABYTE * threads
+    if operation == "backprop_filter":
+        allowed = (4 * MEGABYTE + 4 * filter_size) * threads
+    assert extra <= allowed + COUNTING_ERROR
 
 
 @pytest.mark.skipif(
@@ -119,11 +138,16 @@ def test_nothing_leaks() -> None:
             for i in range(count):
                 ones = np.ones((1, 20 + i % 10, 30, 16), np.float32)
                 filter = np.ones((3 + i % 3, 3, 16, 1), np.float32)
-                depthwise.depthwise_conv2d(ones, filter, [1] * 4, "SAME")
-                try:
-                    depthwise.depthwise_conv2d(ones, filter, [1, 0, 1, 1], "SAME")
-                except ValueError:
-                    pass
+                output = depthwise.depthwise_conv2d(ones, filter, [1] * 4, "SAME")
+                for gradient, arguments in (
+                    (depthwise.depthwise_conv2d_backprop_input, (ones.shape, filter)),
+                    (depthwise.depthwise_conv2d_backprop_filter, (ones, filter.shape)),
+                ):
+                    gradient(*arguments, output, [1] * 4, "SAME")
+                    try:
+                        gradient(*arguments, output, [1] * 4, "VALID", name="step")
+                    except ValueError:
+                        pass
         work(1000)
         before = resident()
         work(10000)

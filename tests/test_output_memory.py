@@ -1,4 +1,4 @@
-"""The memory of large outputs: aligned, used again, never while an array still has it, bounded."""
+"""The memory of large results: aligned, used again, never while an array still has it, bounded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from comparator import Array
-from depthwise import _native, depthwise_conv2d
+from depthwise import (
+    _native,
+    depthwise_conv2d,
+    depthwise_conv2d_backprop_filter,
+    depthwise_conv2d_backprop_input,
+)
 
 ONE_TAP = np.ones((1, 1, 1, 1), np.float32)
 MEGABYTE = 1 << 20
@@ -62,3 +67,21 @@ def test_what_is_kept_is_bounded_and_can_be_released() -> None:
 def test_an_output_larger_than_the_bound_is_not_kept() -> None:
     output_of(_native.max_kept_bytes // MEGABYTE + 1)
     assert _native.release_kept_memory() == 0
+
+
+def test_gradients_use_the_same_memory() -> None:
+    ones = np.ones((1, 1, MEGABYTE // 4, 1), np.float32)
+    address_of_output = address(output_of(1))
+    gradient = depthwise_conv2d_backprop_input(ones.shape, ONE_TAP, ones, [1] * 4, "VALID")
+    assert address(gradient) == address_of_output
+    kept = gradient[:, :, 5:9]
+    del gradient
+    output_of(1).fill(7)
+    np.testing.assert_array_equal(kept, np.ones_like(kept))
+
+    large_filter = (1, MEGABYTE // 4, 1, 1)
+    gradient = depthwise_conv2d_backprop_filter(
+        ones, large_filter, np.ones((1, 1, 1, 1), np.float32), [1] * 4, "VALID"
+    )
+    assert address(gradient) % 64 == 0
+    np.testing.assert_array_equal(gradient, np.ones(large_filter, np.float32))

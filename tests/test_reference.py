@@ -1,4 +1,4 @@
-"""The reference against the formula written as plain loops over an image padded by hand."""
+"""The references against their formulas written as plain loops over an image padded by hand."""
 
 from __future__ import annotations
 
@@ -8,35 +8,47 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cases import Case
 from comparator import Array, assert_same_bits
-from depthwise._reference import depthwise_conv2d_magnitude, depthwise_conv2d_reference
+from depthwise._reference import (
+    depthwise_conv2d_backprop_filter_reference,
+    depthwise_conv2d_backprop_input_reference,
+    depthwise_conv2d_reference,
+)
+from operations import EVERY_OPERATION, Operation
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
-def loops(input: Array, filter: Array, strides: Any, pads: Pads, dilations: Any) -> Array:
-    """Evaluate the NHWC formula element by element in Python numbers."""
+def loops(
+    input: Array, filter: Array, out_backprop: Array, strides: Any, pads: Pads, dilations: Any
+) -> dict[str, Array]:
+    """Evaluate the three NHWC formulas product by product in Python numbers.
+
+    The results are keyed by the array whose shape they have.
+    """
     padded = np.pad(input, ((0, 0), *pads, (0, 0)))
-    filter_height, filter_width, in_channels, channel_multiplier = filter.shape
-    out_height, out_width = (
-        len(range(0, padded.shape[axis + 1] - (filter.shape[axis] - 1) * dilations[axis], step))
-        for axis, step in enumerate(strides)
-    )
-    output = np.zeros((len(input), out_height, out_width, in_channels * channel_multiplier))
-    for b, i, j, k, q in itertools.product(
-        *map(range, (len(input), out_height, out_width, in_channels, channel_multiplier))
+    output, padded_backprop = np.zeros(out_backprop.shape), np.zeros(padded.shape)
+    filter_backprop = np.zeros(filter.shape)
+    batch, out_height, out_width, _ = out_backprop.shape
+    for b, i, j, di, dj, k, q in itertools.product(
+        *map(range, (batch, out_height, out_width, *filter.shape))
     ):
-        output[b, i, j, k * channel_multiplier + q] = sum(
-            float(filter[di, dj, k, q])
-            * float(
-                padded[b, strides[0] * i + dilations[0] * di, strides[1] * j + dilations[1] * dj, k]
-            )
-            for di, dj in itertools.product(range(filter_height), range(filter_width))
-        )
-    return output
+        e = k * filter.shape[3] + q
+        pixel = (b, strides[0] * i + dilations[0] * di, strides[1] * j + dilations[1] * dj, k)
+        output[b, i, j, e] += float(filter[di, dj, k, q]) * float(padded[pixel])
+        padded_backprop[pixel] += float(filter[di, dj, k, q]) * float(out_backprop[b, i, j, e])
+        filter_backprop[di, dj, k, q] += float(padded[pixel]) * float(out_backprop[b, i, j, e])
+    (top, _), (left, _) = pads
+    in_rows, in_columns = slice(top, top + input.shape[1]), slice(left, left + input.shape[2])
+    return {
+        "out_backprop": output,
+        "input": padded_backprop[:, in_rows, in_columns].copy(),
+        "filter": filter_backprop,
+    }
 
 
-@pytest.mark.parametrize("data_format", [None, "NHWC", "NCHW"])
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 @pytest.mark.parametrize(
     ("size", "filter_size", "strides", "padding", "dilations", "pads"),
     [
@@ -53,35 +65,38 @@ def loops(input: Array, filter: Array, strides: Any, pads: Pads, dilations: Any)
         ((4, 4), (6, 4), (2, 1), "VALID", None, None),
     ],
 )
+@EVERY_OPERATION
 def test_matches_plain_loops(
+    operation: Operation,
     size: tuple[int, int],
     filter_size: tuple[int, int],
     strides: tuple[int, int],
     padding: Any,
     dilations: tuple[int, int] | None,
     pads: Pads | None,
-    data_format: str | None,
+    data_format: str,
 ) -> None:
+    case = Case(size, filter_size, 3, 2, strides, padding, dilations or (1, 1), batch=2)
     random = np.random.default_rng(0)
-    input: Array = random.integers(-8, 9, (2, *size, 3)).astype(np.float32)
-    filter = random.integers(-8, 9, (*filter_size, 3, 2)).astype(np.float32)
+    arrays = {
+        name: random.integers(-8, 9, shape).astype(np.float32)
+        for name, shape in case.shapes.items()
+    }
     if pads is None:
-        want: Array = np.zeros((2, 0, 1, 6))
+        want = np.zeros(case.shapes[operation.result])
     else:
-        want = loops(input, filter, strides, pads, dilations or (1, 1)) + 0.0
+        want = loops(**arrays, strides=strides, pads=pads, dilations=case.dilations)[
+            operation.result
+        ]
+    want = operation.result_in(want, data_format)
+    first, second = (arrays[name] for name in operation.operands)
+    operands = operation.to_format((first, second), data_format)
+    arguments = operation.arguments(case, operands, data_format)
+    assert_same_bits(operation.reference(**arguments), want)
 
-    four_strides = (1, *strides, 1)
-    four_pads = padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
-    if data_format == "NCHW":
-        input, want = (np.ascontiguousarray(np.moveaxis(a, 3, 1)) for a in (input, want))
-        four_strides = (1, 1, *strides)
-        if not isinstance(padding, str):
-            four_pads = ((0, 0), (0, 0), *padding)
-    arguments = (four_strides, four_pads, data_format, dilations)
-    assert_same_bits(depthwise_conv2d_reference(input, filter, *arguments), want)
-    magnitude = depthwise_conv2d_magnitude(input, filter, *arguments)
-    absolute = depthwise_conv2d_reference(np.abs(input), np.abs(filter), *arguments)
-    assert_same_bits(magnitude, absolute)
+    magnitude = operation.reference(**arguments, absolute=True)
+    of_absolute = operation.arguments(case, (abs(operands[0]), abs(operands[1])), data_format)
+    assert_same_bits(magnitude, operation.reference(**of_absolute))
     assert (magnitude >= np.abs(want)).all()
 
 
@@ -91,6 +106,24 @@ def test_padding_contributes_nothing_even_to_an_infinite_tap() -> None:
     np.testing.assert_array_equal(got.ravel(), [np.nan, np.inf])
     got = depthwise_conv2d_reference(np.ones((1, 1, 1, 1)), filter, (1, 1, 1, 1), "SAME")
     np.testing.assert_array_equal(got.ravel(), [1.0])
+
+    ones = np.ones((1, 1, 1, 1))
+    of_input = depthwise_conv2d_backprop_input_reference(
+        (1, 1, 1, 1), filter, ones, (1, 1, 1, 1), "SAME"
+    )
+    np.testing.assert_array_equal(of_input.ravel(), [1.0])
+    of_filter = depthwise_conv2d_backprop_filter_reference(
+        ones, (1, 3, 1, 1), ones * np.inf, (1, 1, 1, 1), "SAME"
+    )
+    np.testing.assert_array_equal(of_filter.ravel(), [0.0, np.inf, 0.0])
+
+
+def test_nothing_given_means_nhwc_without_dilation() -> None:
+    random = np.random.default_rng(1)
+    input, filter = random.standard_normal((2, 5, 6, 3)), random.standard_normal((3, 2, 3, 2))
+    arguments = (input, filter, (1, 1, 1, 1), "SAME")
+    want = depthwise_conv2d_reference(*arguments, "NHWC", (1, 1))
+    assert_same_bits(depthwise_conv2d_reference(*arguments), want)
 
 
 def test_negative_size_is_an_error() -> None:

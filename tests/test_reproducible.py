@@ -6,16 +6,25 @@ instruction set, repetition.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cases import FMA_ISAS, Case, expected_in, random_data, to_format
-from comparator import BFLOAT16, DTYPES, Array, assert_matches, assert_same_bits, expect
+from cases import FMA_ISAS, Case
+from comparator import BFLOAT16, DTYPES, Array, assert_matches, assert_same_bits
 from depthwise import _native, depthwise_conv2d, set_num_threads
 from layouts import LAYOUTS
+from operations import (
+    BACKPROP_FILTER,
+    BACKPROP_INPUT,
+    EVERY_OPERATION,
+    FORWARD,
+    Operands,
+    Operation,
+)
 
 # All large enough that several threads get work, or of an odd shape.
 CASES = [
@@ -37,26 +46,36 @@ CASES = [
 FORMATS = pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
 EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+# Those whose result has images, each of which is computed for itself.
+OF_IMAGES = pytest.mark.parametrize("operation", [FORWARD, BACKPROP_INPUT], ids=str)
+FLOAT32 = np.dtype(np.float32)
 
 
-def problem(case: Case, dtype: np.dtype[Any], data_format: str) -> tuple[Array, Array]:
-    """Return random input, in `data_format`, and filter."""
-    input, filter = random_data(case, dtype)
-    return to_format(input, data_format), filter
+def problem(
+    operation: Operation, case: Case, dtype: np.dtype[Any], data_format: str = "NHWC"
+) -> Operands:
+    """Return random operands in `data_format`."""
+    return operation.to_format(operation.random_data(case, dtype), data_format)
 
 
 @EVERY_DTYPE
 @FORMATS
 @EVERY_CASE
+@EVERY_OPERATION
 def test_any_number_of_threads(
-    case: Case, data_format: str, dtype: np.dtype[Any], isa: str, restored_threads: None
+    operation: Operation,
+    case: Case,
+    data_format: str,
+    dtype: np.dtype[Any],
+    isa: str,
+    restored_threads: None,
 ) -> None:
-    input, filter = problem(case, dtype, data_format)
+    operands = problem(operation, case, dtype, data_format)
     set_num_threads(1)
-    want = depthwise_conv2d(input, filter, **case.arguments(data_format))
+    want = operation(case, operands, data_format)
     for threads in (2, 5, 16):
         set_num_threads(threads)
-        got = depthwise_conv2d(input, filter, **case.arguments(data_format))
+        got = operation(case, operands, data_format)
         assert_same_bits(got, want, f"{threads} threads")
         got.fill(np.nan)
 
@@ -64,133 +83,187 @@ def test_any_number_of_threads(
 @EVERY_DTYPE
 @FORMATS
 @EVERY_CASE
-def test_alone_and_in_company(case: Case, data_format: str, dtype: np.dtype[Any], isa: str) -> None:
+@OF_IMAGES
+def test_alone_and_in_company(
+    operation: Operation, case: Case, data_format: str, dtype: np.dtype[Any], isa: str
+) -> None:
     """An image gives the same bits in a batch of any size and at any place in it."""
-    input, filter = problem(case, dtype, data_format)
-    alone = [
-        depthwise_conv2d(input[b : b + 1], filter, **case.arguments(data_format))
-        for b in range(case.batch)
-    ]
-    for order in (range(case.batch), [0] * 7, [case.batch - 1, 0, case.batch - 1]):
-        got = depthwise_conv2d(input[list(order)], filter, **case.arguments(data_format))
-        assert_same_bits(got, np.concatenate([alone[b] for b in order]), f"images {order}")
+    operands = problem(operation, case, dtype, data_format)
+
+    def result_of(images: list[int]) -> Array:
+        first, second = (
+            array if name == "filter" else array[images]
+            for name, array in zip(operation.operands, operands, strict=True)
+        )
+        company = dataclasses.replace(case, batch=len(images))
+        return operation(company, (first, second), data_format)
+
+    alone = [result_of([b]) for b in range(case.batch)]
+    for images in (list(range(case.batch)), [0] * 7, [case.batch - 1, 0, case.batch - 1]):
+        want = np.concatenate([alone[b] for b in images])
+        assert_same_bits(result_of(images), want, f"images {images}")
 
 
 @EVERY_DTYPE
 @EVERY_CASE
-def test_both_data_formats(case: Case, dtype: np.dtype[Any], isa: str) -> None:
-    nhwc, filter = random_data(case, dtype)
-    want = depthwise_conv2d(nhwc, filter, **case.arguments("NHWC"))
-    got = depthwise_conv2d(to_format(nhwc, "NCHW"), filter, **case.arguments("NCHW"))
-    assert_same_bits(got, to_format(want, "NCHW"))
+@OF_IMAGES
+def test_both_data_formats(
+    operation: Operation, case: Case, dtype: np.dtype[Any], isa: str
+) -> None:
+    nhwc = problem(operation, case, dtype)
+    want = operation(case, nhwc, "NHWC")
+    got = operation(case, operation.to_format(nhwc, "NCHW"), "NCHW")
+    assert_same_bits(got, operation.result_in(want, "NCHW"))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @EVERY_CASE
-def test_underflow_has_one_sign(case: Case, dtype: Any, restored_isa: None) -> None:
+@EVERY_OPERATION
+def test_underflow_has_one_sign(
+    operation: Operation, case: Case, dtype: Any, restored_isa: None
+) -> None:
     """Products too small for a sum become -0 or +0; which one must not depend on the kernel.
 
     A kernel that multiplies padding adds +0 after them, another one that skips it does not.
     """
     tiny = np.finfo(dtype).tiny ** 0.75
-    input, filter = (array * dtype(tiny) for array in random_data(case, np.dtype(dtype)))
+    first, second = (array * dtype(tiny) for array in problem(operation, case, np.dtype(dtype)))
     _native.set_isa(_native.supported_isas()[0])
-    want = depthwise_conv2d(input, filter, **case.arguments("NHWC"))
-    assert not want.any()
+    want = operation(case, (first, second), "NHWC")
+    assert_same_bits(want, np.zeros_like(want))
     for isa in _native.supported_isas():
         _native.set_isa(isa)
-        for placed in (input, LAYOUTS["sliced"](input), LAYOUTS["last_axis_second"](input)):
-            assert_same_bits(depthwise_conv2d(placed, filter, **case.arguments("NHWC")), want, isa)
-        got = depthwise_conv2d(to_format(input, "NCHW"), filter, **case.arguments("NCHW"))
-        assert_same_bits(got, to_format(want, "NCHW"), isa)
+        for layout in (LAYOUTS["aligned"], LAYOUTS["sliced"], LAYOUTS["last_axis_second"]):
+            assert_same_bits(operation(case, (layout(first), layout(second)), "NHWC"), want, isa)
+        got = operation(case, operation.to_format((first, second), "NCHW"), "NCHW")
+        assert_same_bits(got, operation.result_in(want, "NCHW"), isa)
 
 
 @EVERY_DTYPE
 @FORMATS
 @EVERY_CASE
-def test_all_instruction_sets_with_fma(
-    case: Case, data_format: str, dtype: np.dtype[Any], restored_isa: None
+@EVERY_OPERATION
+def test_all_instruction_sets(
+    operation: Operation,
+    case: Case,
+    data_format: str,
+    dtype: np.dtype[Any],
+    restored_isa: None,
 ) -> None:
-    """They agree bit for bit; the one without fused multiply-add stays within the bound."""
-    input, filter = problem(case, dtype, data_format)
+    """All stay within the bound; those with fused multiply-add agree bit for bit.
+
+    Not so for the filter gradient, whose sums are cut up by the number of lanes.
+    """
+    operands = problem(operation, case, dtype, data_format)
     results = {}
     for isa in _native.supported_isas():
         _native.set_isa(isa)
-        results[isa] = depthwise_conv2d(input, filter, **case.arguments(data_format))
-    for isa in FMA_ISAS:
-        assert_same_bits(results[isa], results[FMA_ISAS[0]], isa)
-    expected = expect(*random_data(case, dtype), **case.arguments("NHWC"))
+        results[isa] = operation(case, operands, data_format)
+    if operation is not BACKPROP_FILTER:
+        for isa in FMA_ISAS:
+            assert_same_bits(results[isa], results[FMA_ISAS[0]], isa)
+    expected = operation.expect(case, operands, data_format)
     for isa, got in results.items():
-        assert_matches(got, expected_in(expected, data_format), dtype, exact=False, context=isa)
+        assert_matches(got, expected, dtype, exact=False, context=isa)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 @FORMATS
 @EVERY_CASE
-def test_any_layout_of_the_input(
-    case: Case, data_format: str, layout: Callable[[Array], Array], isa: str
+@EVERY_OPERATION
+def test_any_layout_of_the_images(
+    operation: Operation,
+    case: Case,
+    data_format: str,
+    layout: Callable[[Array], Array],
+    isa: str,
 ) -> None:
-    for dtype in (np.dtype(np.float32), BFLOAT16):
-        input, filter = problem(case, dtype, data_format)
-        want = depthwise_conv2d(input, filter, **case.arguments(data_format))
-        placed = layout(input)
-        got = depthwise_conv2d(placed, filter, **case.arguments(data_format))
-        assert_same_bits(got, want, str(dtype))
-        np.testing.assert_array_equal(placed.astype(dtype), input)
+    for dtype in (FLOAT32, BFLOAT16):
+        operands = problem(operation, case, dtype, data_format)
+        want = operation(case, operands, data_format)
+        first, second = (
+            array if name == "filter" else layout(array)
+            for name, array in zip(operation.operands, operands, strict=True)
+        )
+        assert_same_bits(operation(case, (first, second), data_format), want, str(dtype))
+        for placed, array in zip((first, second), operands, strict=True):
+            np.testing.assert_array_equal(placed.astype(dtype), array)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 @EVERY_DTYPE
-def test_any_layout_of_both_arrays(
-    layout: Callable[[Array], Array], dtype: np.dtype[Any], isa: str
+@EVERY_OPERATION
+def test_any_layout_of_either_array(
+    operation: Operation, layout: Callable[[Array], Array], dtype: np.dtype[Any], isa: str
 ) -> None:
     for case in CASES[::3]:
         for data_format in ("NHWC", "NCHW"):
-            input, filter = problem(case, dtype, data_format)
-            want = depthwise_conv2d(input, filter, **case.arguments(data_format))
-            got = depthwise_conv2d(layout(input), layout(filter), **case.arguments(data_format))
-            assert_same_bits(got, want, f"{case}, {data_format}")
+            first, second = problem(operation, case, dtype, data_format)
+            want = operation(case, (first, second), data_format)
+            for operands in (
+                (layout(first), layout(second)),
+                (layout(first), second),
+                (first, layout(second)),
+            ):
+                got = operation(case, operands, data_format)
+                assert_same_bits(got, want, f"{case}, {data_format}")
 
 
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (3,), (1, 2), (0, 3), (0, 1, 2, 3)], ids=str)
 @FORMATS
 @EVERY_CASE
-def test_broadcast_arrays(case: Case, data_format: str, axes: tuple[int, ...], isa: str) -> None:
+@EVERY_OPERATION
+def test_broadcast_arrays(
+    operation: Operation, case: Case, data_format: str, axes: tuple[int, ...], isa: str
+) -> None:
     """A stride of zero along some axes: all their elements are one in memory."""
-    input, filter = problem(case, np.dtype(np.float32), data_format)
-    first = tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(4))
-    same_input = np.broadcast_to(input[first], input.shape)
-    same_filter = np.broadcast_to(filter[first], filter.shape)
-    for placed_filter in (filter, same_filter):
-        want = depthwise_conv2d(
-            same_input.copy(), placed_filter.copy(), **case.arguments(data_format)
-        )
-        got = depthwise_conv2d(same_input, placed_filter, **case.arguments(data_format))
-        assert_same_bits(got, want)
+    place = tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(4))
+    first, second = problem(operation, case, FLOAT32, data_format)
+    same_first, same_second = (
+        np.broadcast_to(array[place], array.shape) for array in (first, second)
+    )
+    for operands in ((same_first, same_second), (same_first, second), (first, same_second)):
+        copies = (operands[0].copy(), operands[1].copy())
+        want = operation(case, copies, data_format)
+        assert_same_bits(operation(case, operands, data_format), want)
 
 
 @FORMATS
 @EVERY_CASE
-def test_overlapping_windows_of_one_array(case: Case, data_format: str, isa: str) -> None:
+@EVERY_OPERATION
+def test_overlapping_windows_of_one_array(
+    operation: Operation, case: Case, data_format: str, isa: str
+) -> None:
     """Strides smaller than the extents: rows overlap in memory, as in a sliding view."""
-    shape = problem(case, np.dtype(np.float32), data_format)[0].shape
-    values = case.random().standard_normal(sum(shape)).astype(np.float32)
-    filter = random_data(case, np.dtype(np.float32))[1]
-    view = np.lib.stride_tricks.as_strided(values, shape, (4, 4, 4, 4), writeable=False)
-    want = depthwise_conv2d(view.copy(), filter, **case.arguments(data_format))
-    assert_same_bits(depthwise_conv2d(view, filter, **case.arguments(data_format)), want)
+    first, second = (
+        np.lib.stride_tricks.as_strided(
+            case.random().standard_normal(sum(array.shape)).astype(np.float32),
+            array.shape,
+            (4, 4, 4, 4),
+            writeable=False,
+        )
+        for array in problem(operation, case, FLOAT32, data_format)
+    )
+    want = operation(case, (first.copy(), second.copy()), data_format)
+    assert_same_bits(operation(case, (first, second), data_format), want)
 
 
 @EVERY_CASE
-def test_repeated_runs_and_any_alignment(case: Case, isa: str) -> None:
-    input, filter = random_data(case, np.dtype(np.float32))
-    want = depthwise_conv2d(input, filter, **case.arguments("NHWC"))
-    memory = np.full(input.size + 32, np.nan, np.float32)
+@EVERY_OPERATION
+def test_repeated_runs_and_any_alignment(operation: Operation, case: Case, isa: str) -> None:
+    operands = problem(operation, case, FLOAT32)
+    want = operation(case, operands, "NHWC")
+    memory = [np.full(array.size + 32, np.nan, np.float32) for array in operands]
     for offset in range(0, 17, 3):
-        placed = memory[offset : offset + input.size].reshape(input.shape)
-        placed[...] = input
-        assert_same_bits(depthwise_conv2d(placed, filter, **case.arguments("NHWC")), want)
-        memory.fill(np.nan)
+        for start in (0, offset):
+            first, second = (
+                block[begin : begin + array.size].reshape(array.shape)
+                for block, begin, array in zip(memory, (offset, start), operands, strict=True)
+            )
+            first[...], second[...] = operands
+            assert_same_bits(operation(case, (first, second), "NHWC"), want)
+            for block in memory:
+                block.fill(np.nan)
 
 
 def test_strides_of_axes_of_one_element_do_not_matter(isa: str) -> None:

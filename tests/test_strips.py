@@ -7,22 +7,16 @@ begin off a cache line where vectors are stored whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cases import Case, exact_data, expected_in, to_format
-from comparator import DTYPES, Array, Expected, assert_matches
-from depthwise import depthwise_conv2d
+from cases import Case
+from comparator import DTYPES, assert_matches
+from operations import BACKPROP_INPUT, EVERY_OPERATION, FORWARD, Operation, exact_data
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-
-
-@lru_cache(maxsize=4)
-def data_of(case: Case) -> tuple[Array, Array, Expected]:
-    return exact_data(case)
 
 
 IN_PADDING = [
@@ -58,28 +52,30 @@ LARGE = [
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("case", [*IN_PADDING, *GAPS], ids=str)
-def test_strips_and_gaps(case: Case, data_format: str, isa: str) -> None:
-    check(case, data_format, DTYPES)
+@EVERY_OPERATION
+def test_strips_and_gaps(operation: Operation, case: Case, data_format: str, isa: str) -> None:
+    check(operation, case, data_format, DTYPES)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("case", LARGE, ids=str)
-def test_large_outputs(case: Case, data_format: str, isa: str) -> None:
-    check(case, data_format, [FLOAT32])
+@EVERY_OPERATION
+def test_large_images(operation: Operation, case: Case, data_format: str, isa: str) -> None:
+    check(operation, case, data_format, [FLOAT32])
 
 
-def test_large_outputs_of_float64(isa: str) -> None:
-    check(Case(size=(512, 520), channels=8), "NCHW", [FLOAT64])
+@pytest.mark.parametrize("operation", [FORWARD, BACKPROP_INPUT], ids=str)
+def test_large_results_of_float64(operation: Operation, isa: str) -> None:
+    check(operation, Case(size=(512, 520), channels=8), "NCHW", [FLOAT64])
 
 
-def check(case: Case, data_format: str, dtypes: Sequence[np.dtype[Any]]) -> None:
+def check(
+    operation: Operation, case: Case, data_format: str, dtypes: Sequence[np.dtype[Any]]
+) -> None:
     """Compare with the reference, bit for bit."""
-    input, filter, nhwc = data_of(case)
-    expected = expected_in(nhwc, data_format)
+    operands, nhwc = exact_data(operation, case)
+    expected = operation.expected_in(nhwc, data_format)
+    first, second = operation.to_format(operands, data_format)
     for dtype in dtypes:
-        got = depthwise_conv2d(
-            to_format(input, data_format).astype(dtype),
-            filter.astype(dtype),
-            **case.arguments(data_format),
-        )
+        got = operation(case, (first.astype(dtype), second.astype(dtype)), data_format)
         assert_matches(got, expected, dtype, exact=True)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import depthwise
-from cases import Case, random_data
+from cases import Case
 from comparator import Array, assert_same_bits
+from operations import EVERY_OPERATION, FORWARD, GRADIENTS, Operands, Operation
 from subprocesses import output_of
 
 # Some 17 million multiply-adds: enough to be shared among threads.
@@ -23,8 +24,12 @@ import os, sys, threading, numpy as np, depthwise
 random = np.random.default_rng(1)
 input = random.standard_normal((2, 64, 64, 48)).astype(np.float32)
 filter = random.standard_normal((3, 3, 48, 1)).astype(np.float32)
+options = ([1, 1, 1, 1], "SAME")
 def run():
-    return depthwise.depthwise_conv2d(input, filter, [1, 1, 1, 1], "SAME").tobytes()
+    output = depthwise.depthwise_conv2d(input, filter, *options)
+    of_input = depthwise.depthwise_conv2d_backprop_input(input.shape, filter, output, *options)
+    of_filter = depthwise.depthwise_conv2d_backprop_filter(input, filter.shape, output, *options)
+    return output.tobytes() + of_input.tobytes() + of_filter.tobytes()
 before = depthwise.get_num_threads()
 depthwise.set_num_threads(1)
 want = run()
@@ -32,33 +37,39 @@ depthwise.set_num_threads(before)
 """
 
 
+def on_one_thread(operation: Operation) -> tuple[Operands, Array]:
+    """Return operands and the result that one thread computes."""
+    operands = operation.random_data(CASE, np.dtype(np.float32))
+    before = depthwise.get_num_threads()
+    depthwise.set_num_threads(1)
+    want = operation(CASE, operands, "NHWC")
+    depthwise.set_num_threads(before)
+    return operands, want
+
+
 @pytest.fixture(scope="module")
 def problem() -> tuple[Array, Array, Array]:
     """Return an input, a filter and the result on one thread."""
-    input, filter = random_data(CASE, np.dtype(np.float32))
-    before = depthwise.get_num_threads()
-    depthwise.set_num_threads(1)
-    want = depthwise.depthwise_conv2d(input, filter, **CASE.arguments("NHWC"))
-    depthwise.set_num_threads(before)
+    (input, filter), want = on_one_thread(FORWARD)
     return input, filter, want
 
 
 @pytest.mark.parametrize("pool_size", [1, 2, 5])
+@EVERY_OPERATION
 def test_sixteen_python_threads_at_once(
-    problem: tuple[Array, Array, Array], pool_size: int, restored_threads: None
+    operation: Operation, pool_size: int, restored_threads: None
 ) -> None:
-    input, filter, want = problem
+    (first, second), want = on_one_thread(operation)
     depthwise.set_num_threads(pool_size)
     start = threading.Barrier(16)
 
     def work(number: int) -> None:
-        # Each thread has its own input, so that a result of another would be noticed.
-        own_input = input * np.float32(2.0**number)
+        # Each thread has its own operand, so that a result of another would be noticed.
+        own = first * np.float32(2.0**number)
         own_want = want * np.float32(2.0**number)
         start.wait()
-        for _ in range(4):
-            got = depthwise.depthwise_conv2d(own_input, filter, **CASE.arguments("NHWC"))
-            assert_same_bits(got, own_want)
+        for _ in range(3):
+            assert_same_bits(operation(CASE, (own, second), "NHWC"), own_want)
 
     with ThreadPoolExecutor(16) as executor:
         list(executor.map(work, range(16)))
@@ -134,6 +145,27 @@ def test_python_runs_while_native_code_does(problem: tuple[Array, Array, Array])
         thread.join()
     # Holding the lock, it would get at most the one switch before the call.
     assert during > 1000
+
+
+@pytest.mark.parametrize("operation", GRADIENTS, ids=str)
+def test_changing_the_number_while_gradients_are_computed(
+    operation: Operation, restored_threads: None
+) -> None:
+    operands, want = on_one_thread(operation)
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            assert_same_bits(operation(CASE, operands, "NHWC"), want)
+
+    with ThreadPoolExecutor(3) as executor:
+        running = [executor.submit(work) for _ in range(3)]
+        for number in [1, 4, 2, 7, 3, 1, 5] * 3:
+            depthwise.set_num_threads(number)
+            assert_same_bits(operation(CASE, operands, "NHWC"), want)
+        stop.set()
+        for future in running:
+            future.result()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

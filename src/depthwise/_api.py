@@ -1,10 +1,11 @@
-"""The public function: validated geometry, then the backend of the array type."""
+"""The public forward function: validated geometry, then the backend of the array type."""
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
 from ._backends import find_backend
+from ._errors import DOCUMENTED, begin_with, check_name
 from ._geometry import make_geometry
 
 ArrayT = TypeVar("ArrayT")
@@ -103,17 +104,16 @@ def depthwise_conv2d(
              [18., 26.],
              [22., 32.]]]], dtype=float32)
     """
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name is {name!r}; needed a string or None")
+    if name is not None:
+        check_name(name)
     try:
         backend = find_backend(input)
-        input_array, filter_array = backend.as_arrays(input, filter)
+        input_array, filter_array = backend.as_arrays(input, filter, ("input", "filter"))
         geometry = make_geometry(
             input_array.shape, filter_array.shape, strides, padding, data_format, dilations
         )
         output: ArrayT = backend.depthwise_conv2d(input_array, filter_array, geometry)
-    except (TypeError, ValueError, OverflowError, MemoryError) as error:
-        if name is None:
-            raise
-        raise type(error)(f"{name}: {error}") from None
+    except DOCUMENTED as error:
+        begin_with(name, error)
+        raise
     return output

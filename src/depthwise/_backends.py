@@ -21,18 +21,24 @@ _BACKENDS: dict[str, str] = {}
 class Backend(Protocol):
     """What a backend offers to ``_api``."""
 
-    def as_arrays(self, input: Any, filter: Any) -> tuple[Any, Any]:
-        """Return both as arrays of the backend, of the same supported dtype."""
+    def as_arrays(self, first: Any, second: Any, arguments: tuple[str, str]) -> tuple[Any, Any]:
+        """Return two arguments, of these names, as arrays of the same supported dtype."""
 
     def depthwise_conv2d(self, input: Any, filter: Any, geometry: Geometry) -> Any:
         """Return the output for two arrays that as_arrays() returned."""
 
+    def backprop_input(self, filter: Any, out_backprop: Any, geometry: Geometry) -> Any:
+        """Return the gradient of the input, likewise."""
 
-def find_backend(input: Any) -> Backend:
-    """Return the backend for the type of `input`; NumPy's says what is wrong with others."""
-    if type(input) is ndarray:  # 0.1 us of the 3 that a small call takes
+    def backprop_filter(self, input: Any, out_backprop: Any, geometry: Geometry) -> Any:
+        """Return the gradient of the filter, likewise."""
+
+
+def find_backend(array: Any) -> Backend:
+    """Return the backend for the type of `array`; NumPy's says what is wrong with others."""
+    if type(array) is ndarray:  # 0.1 us of the 3 that a small call takes
         return _numpy
-    module = type(input).__module__.partition(".")[0]
+    module = type(array).__module__.partition(".")[0]
     if module in _BACKENDS:
         return cast(Backend, import_module(_BACKENDS[module], __package__))
     return _numpy

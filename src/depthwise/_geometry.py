@@ -2,24 +2,22 @@
 
 Requirements that shaped this file:
 - it knows no array library: it sees shapes and arguments, and gives integers;
-- everything after it may assume a valid problem whose arithmetic fits in int64;
+- everything after it may assume a valid problem; its arithmetic fits in int64 if its arrays fit in
+  memory;
 - a call on a tiny image costs microseconds, so that solved problems are cached.
 
-Called by ``_api``; calls nothing.
+Called by ``_api`` and ``_gradients``; calls ``_arguments`` for what users write and ``_axis`` for
+the arithmetic.
 """
 
 from __future__ import annotations
 
-import operator
-import reprlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-# Paddings and effective filter sizes beyond this are refused: with it the position of every tap, in
-# elements, fits in an int64 for any array that fits in memory.
-MAX_EXTENT = 2**31 - 1
+from ._arguments import explicit_padding, integers
+from ._axis import solve_axis
 
 Padding = str | tuple[tuple[int, int], ...]
 
@@ -53,90 +51,113 @@ class Geometry:
         """in_channels * channel_multiplier."""
         return self.in_channels * self.channel_multiplier
 
-    @property
+    # Cached, because a call on a tiny image would spend 5% of its time on making the tuple.
+    @cached_property
     def output_shape(self) -> tuple[int, int, int, int]:
         """Shape of the output, ordered by data_format."""
+        return self._ordered(self.out_height, self.out_width, self.out_channels)
+
+    @cached_property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the input, ordered by data_format."""
+        return self._ordered(self.in_height, self.in_width, self.in_channels)
+
+    @cached_property
+    def filter_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the filter, the same for both data formats."""
+        return (self.filter_height, self.filter_width, self.in_channels, self.channel_multiplier)
+
+    def _ordered(self, height: int, width: int, channels: int) -> tuple[int, int, int, int]:
         if self.data_format == "NHWC":
-            return (self.batch, self.out_height, self.out_width, self.out_channels)
-        return (self.batch, self.out_channels, self.out_height, self.out_width)
+            return (self.batch, height, width, channels)
+        return (self.batch, channels, height, width)
 
 
 def make_geometry(
-    input_shape: Sequence[int],
-    filter_shape: Sequence[int],
+    input_shape: tuple[int, ...],
+    filter_shape: tuple[int, ...],
     strides: Any,
     padding: Any,
     data_format: Any = None,
     dilations: Any = None,
+    input_argument: str = "input",
+    filter_argument: str = "filter",
 ) -> Geometry:
     """Validate the arguments of ``depthwise_conv2d`` and compute its sizes.
 
-    Raises TypeError, ValueError or OverflowError with a message that names the argument, what was
-    given and what was needed.
+    The last two are the arguments that the shapes come from. Raises TypeError, ValueError or
+    OverflowError with a message that names the argument, what was given and what was needed.
     """
     if data_format is None:
         data_format = "NHWC"
     elif not isinstance(data_format, str) or data_format not in ("NHWC", "NCHW"):
         raise ValueError(f'data_format is {data_format!r}; needed None, "NHWC" or "NCHW"')
     if not isinstance(padding, str):
-        padding = _explicit_padding(padding)
+        padding = explicit_padding(padding)
     return _solve(
-        tuple(input_shape),
-        tuple(filter_shape),
-        _integers(strides, "strides", 4),
+        input_shape,
+        filter_shape,
+        integers(strides, "strides", 4),
         padding,
         data_format,
-        (1, 1) if dilations is None else _integers(dilations, "dilations", 2),
+        (1, 1) if dilations is None else integers(dilations, "dilations", 2),
+        input_argument,
+        filter_argument,
     )
 
 
-def _integers(values: Any, argument: str, count: int) -> tuple[int, ...]:
-    """Return a sequence of `count` integers as a tuple of ints; no bools, no floats."""
-    if type(values) is tuple or type(values) is list:
-        for value in values:
-            if type(value) is not int:
-                break
-        else:
-            if len(values) == count:
-                return tuple(values)
-    needed = f"needed a list, tuple or array of {count} integers"
-    items = _items(values, argument, count, needed)
-    integers = []
-    for item in items:
-        # numpy.bool_ is named "bool_" up to NumPy 1 and "bool" from NumPy 2 on.
-        if isinstance(item, bool) or type(item).__name__ in ("bool_", "bool"):
-            raise TypeError(f"{argument} contains the bool {item!r}; {needed}")
-        try:
-            integers.append(operator.index(item))
-        except TypeError:
-            raise TypeError(
-                f"{argument} contains {reprlib.repr(item)} of type {type(item).__name__}; {needed}"
-            ) from None
-    return tuple(integers)
+def make_backprop_input_geometry(
+    input_sizes: Any,
+    filter_shape: tuple[int, ...],
+    out_backprop_shape: tuple[int, ...],
+    strides: Any,
+    padding: Any,
+    data_format: Any = None,
+    dilations: Any = None,
+) -> Geometry:
+    """Do the same for ``depthwise_conv2d_backprop_input``: the geometry of the forward problem."""
+    input_shape = integers(input_sizes, "input_sizes", 4)
+    if min(input_shape) < 0:
+        raise ValueError(f"input_sizes is {list(input_shape)}; needed all entries >= 0")
+    geometry = make_geometry(
+        input_shape, filter_shape, strides, padding, data_format, dilations, "input_sizes"
+    )
+    _check_out_backprop(geometry, out_backprop_shape)
+    return geometry
 
 
-def _items(values: Any, argument: str, count: int, needed: str) -> list[Any]:
-    """Return the `count` items of a sequence; no strings, no sets, and no look at longer ones."""
-    shown = reprlib.repr(values)
-    try:
-        if isinstance(values, (str, bytes, dict, set, frozenset)):
-            raise TypeError
-        length = len(values)
-    except (TypeError, OverflowError):
-        raise TypeError(f"{argument} is {shown}; {needed}") from None
-    if length != count:
-        raise ValueError(f"{argument} has {length} entries: {shown}; {needed}")
-    try:
-        return list(values)
-    except TypeError:
-        raise TypeError(f"{argument} is {shown}; {needed}") from None
+def make_backprop_filter_geometry(
+    input_shape: tuple[int, ...],
+    filter_sizes: Any,
+    out_backprop_shape: tuple[int, ...],
+    strides: Any,
+    padding: Any,
+    data_format: Any = None,
+    dilations: Any = None,
+) -> Geometry:
+    """Do the same for ``depthwise_conv2d_backprop_filter``: the geometry of the forward problem."""
+    filter_shape = integers(filter_sizes, "filter_sizes", 4)
+    if min(filter_shape) < 1:
+        raise ValueError(f"filter_sizes is {list(filter_shape)}; needed all entries >= 1")
+    geometry = make_geometry(
+        input_shape,
+        filter_shape,
+        strides,
+        padding,
+        data_format,
+        dilations,
+        filter_argument="filter_sizes",
+    )
+    _check_out_backprop(geometry, out_backprop_shape)
+    return geometry
 
 
-def _explicit_padding(padding: Any) -> tuple[tuple[int, int], ...]:
-    needed = 'needed "SAME", "VALID" or four pairs of integers ordered by data_format'
-    pairs = _items(padding, "padding", 4, needed)
-    low_high = (_integers(pair, f"padding[{i}]", 2) for i, pair in enumerate(pairs))
-    return tuple((low, high) for low, high in low_high)
+def _check_out_backprop(geometry: Geometry, shape: tuple[int, ...]) -> None:
+    if shape != geometry.output_shape:
+        raise ValueError(
+            f"out_backprop has shape {shape}; needed {geometry.output_shape}, the shape of the "
+            f'output (data_format="{geometry.data_format}")'
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -147,17 +168,21 @@ def _solve(
     padding: Padding,
     data_format: Literal["NHWC", "NCHW"],
     dilations: tuple[int, ...],
+    input_argument: str,
+    filter_argument: str,
 ) -> Geometry:
     """Check the values of arguments whose types are right, and compute the geometry."""
     if len(input_shape) != 4:
-        raise ValueError(f"input has rank {len(input_shape)}, shape {input_shape}; needed rank 4")
+        raise ValueError(
+            f"{input_argument} has rank {len(input_shape)}, shape {input_shape}; needed rank 4"
+        )
     if len(filter_shape) != 4:
         raise ValueError(
-            f"filter has rank {len(filter_shape)}, shape {filter_shape}; needed rank 4: "
+            f"{filter_argument} has rank {len(filter_shape)}, shape {filter_shape}; needed rank 4: "
             "[filter_height, filter_width, in_channels, channel_multiplier]"
         )
     if min(filter_shape) < 1:
-        raise ValueError(f"filter has shape {filter_shape}; needed all four sizes >= 1")
+        raise ValueError(f"{filter_argument} has shape {filter_shape}; needed all four sizes >= 1")
     if min(strides) < 1:
         raise ValueError(f"strides is {list(strides)}; needed all entries >= 1")
     if min(dilations) < 1:
@@ -177,15 +202,25 @@ def _solve(
     filter_height, filter_width, in_channels, channel_multiplier = filter_shape
     if input_shape[channels] != in_channels:
         raise ValueError(
-            f"filter has {in_channels} input channels, input has {input_shape[channels]} "
-            f'(data_format="{data_format}")'
+            f"{filter_argument} has {in_channels} input channels, {input_argument} has "
+            f'{input_shape[channels]} (data_format="{data_format}")'
         )
     row_padding, column_padding = _axis_paddings(padding, data_format, rows, columns, channels)
-    height = _solve_axis(
-        "height", input_shape[rows], filter_height, strides[rows], dilations[0], row_padding
-    )
-    width = _solve_axis(
-        "width", input_shape[columns], filter_width, strides[columns], dilations[1], column_padding
+    height, width = (
+        solve_axis(
+            axis,
+            input_shape[index],
+            filter_size,
+            strides[index],
+            dilation,
+            pads,
+            input_argument,
+            filter_argument,
+        )
+        for axis, index, filter_size, dilation, pads in (
+            ("height", rows, filter_height, dilations[0], row_padding),
+            ("width", columns, filter_width, dilations[1], column_padding),
+        )
     )
     return Geometry(
         batch=input_shape[0],
@@ -226,52 +261,3 @@ def _axis_paddings(
             f'(data_format="{data_format}")'
         )
     return padding[rows], padding[columns]
-
-
-@dataclass(frozen=True)
-class _AxisSolution:
-    out_size: int
-    pad_before: int
-    stride: int
-    dilation: int
-
-
-def _solve_axis(
-    axis: str,
-    in_size: int,
-    filter_size: int,
-    stride: int,
-    dilation: int,
-    padding: str | tuple[int, int],
-) -> _AxisSolution:
-    """Output size and leading padding of one axis, as SPEC gives them for TensorFlow.
-
-    A stride or dilation that has no effect (one output, one tap) is given as 1, so that even
-    absurd ones need no arithmetic later.
-    """
-    effective_size = (filter_size - 1) * dilation + 1
-    if padding == "SAME":
-        out_size = -(-in_size // stride)
-        pad = max((out_size - 1) * stride + effective_size - in_size, 0)
-        before, after = pad // 2, pad - pad // 2
-    else:
-        before, after = (0, 0) if isinstance(padding, str) else padding
-        out_size = (in_size + before + after - effective_size) // stride + 1
-        if out_size < 0:
-            raise ValueError(
-                f"filter has effective {axis} {effective_size} (dilation {dilation}), input has "
-                f"{axis} {in_size} and padding adds {before + after}: the output {axis} would be "
-                "negative"
-            )
-    if max(effective_size, before, after) > MAX_EXTENT:
-        cause = "dilations" if effective_size > MAX_EXTENT else "padding"
-        raise OverflowError(
-            f"{cause} too large: the {axis} has an effective filter size of {effective_size} and "
-            f"padding ({before}, {after}); needed at most {MAX_EXTENT} for each"
-        )
-    return _AxisSolution(
-        out_size=out_size,
-        pad_before=before,
-        stride=stride if out_size > 1 else 1,
-        dilation=dilation if filter_size > 1 else 1,
-    )

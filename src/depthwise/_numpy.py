@@ -4,18 +4,19 @@ Requirements that shaped this file:
 - any memory layout is accepted; what the kernels cannot read in place (byte order, alignment) is
   copied here;
 - inputs are never modified and never outlive the call;
-- a call on a tiny image costs microseconds: each line of ``depthwise_conv2d`` was timed.
+- a call on a tiny image costs microseconds: each line of ``_compute`` was timed;
+- the three functions differ in which arrays they take, and in nothing else.
 """
 
 from __future__ import annotations
 
-import math
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy import ndarray
+from numpy import empty, ndarray
 
 from . import _native
 from ._geometry import Geometry
@@ -32,46 +33,111 @@ _REUSED_BYTES = 256 * 1024
 _DTYPE_CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}
 
 
-def as_arrays(input: Any, filter: Any) -> tuple[Array, Array]:
-    """Return both as arrays of one supported dtype; nested lists become float32."""
-    if type(input) is ndarray and type(filter) is ndarray and input.dtype is filter.dtype:
-        try:
-            _dtype_and_code(input.dtype)
-        except TypeError as error:
-            raise TypeError(f"input and filter have {error}") from None
-        return input, filter
-    input = _as_array(input, "input")
-    filter = _as_array(filter, "filter")
-    if _dtype_and_code(input.dtype) != _dtype_and_code(filter.dtype):
+def as_arrays(first: Any, second: Any, arguments: tuple[str, str]) -> tuple[Array, Array]:
+    """Return both arguments as arrays of one supported dtype; nested lists become float32."""
+    if type(first) is ndarray and type(second) is ndarray:
+        dtype = first.dtype
+        if dtype is second.dtype:
+            try:
+                _dtype_and_code(dtype)
+            except TypeError as error:
+                raise TypeError(f"{arguments[0]} and {arguments[1]} have {error}") from None
+            return first, second
+    first = _as_array(first, arguments[0])
+    second = _as_array(second, arguments[1])
+    if _dtype_and_code(first.dtype) != _dtype_and_code(second.dtype):
         raise TypeError(
-            f"filter has dtype {filter.dtype}, input has {input.dtype}; needed the same dtype"
+            f"{arguments[1]} has dtype {second.dtype}, {arguments[0]} has {first.dtype}; needed "
+            "the same dtype"
         )
-    return input, filter
+    return first, second
 
 
 def depthwise_conv2d(input: Array, filter: Array, geometry: Geometry) -> Array:
-    """Compute the output, C-contiguous, of the dtype of `input` in native byte order."""
-    native_geometry, output_shape, output_size = _lower(geometry)
-    dtype, code = _dtype_and_code(input.dtype)
-    output = _empty(output_shape, output_size, dtype)
-    if output_size == 0:
-        return output
-    if input.dtype != dtype or not input.flags.aligned:
-        input = input.astype(dtype)
-    if filter.dtype != dtype or not filter.flags.aligned:
-        filter = filter.astype(dtype)
-    filter = np.ascontiguousarray(filter)
+    """Return the output."""
+    return _compute(
+        _native.forward,
+        geometry,
+        input,
+        filter,
+        ("input", "filter"),
+        geometry.output_shape,
+        "input or padding",
+    )
+
+
+def backprop_input(filter: Array, out_backprop: Array, geometry: Geometry) -> Array:
+    """Return the gradient with respect to the input."""
+    return _compute(
+        _native.backprop_input,
+        geometry,
+        filter,
+        out_backprop,
+        ("filter", "out_backprop"),
+        geometry.input_shape,
+        "input_sizes",
+    )
+
+
+def backprop_filter(input: Array, out_backprop: Array, geometry: Geometry) -> Array:
+    """Return the gradient with respect to the filter."""
+    return _compute(
+        _native.backprop_filter,
+        geometry,
+        input,
+        out_backprop,
+        ("input", "out_backprop"),
+        geometry.filter_shape,
+        "filter_sizes",
+    )
+
+
+def _compute(
+    kernel: Callable[[_native.Geometry, int, Array, Array, Array], None],
+    geometry: Geometry,
+    first: Array,
+    second: Array,
+    arguments: tuple[str, str],
+    shape: tuple[int, int, int, int],
+    causes: str,
+) -> Array:
+    """Return the kernel's result, C-contiguous, of the arguments' dtype in native byte order.
+
+    `causes` are the arguments to blame for a shape that is too large.
+    """
+    dtype, code = _dtype_and_code(first.dtype)
+    result = _empty(shape, dtype, causes)
+    if not result.size:
+        return result
+    # This is so for ordinary arrays, and sooner found out than what is asked for of the others.
+    if first.dtype is not dtype or not first.flags.carray:
+        first = _readable(first, dtype, arguments[0])
+    if second.dtype is not dtype or not second.flags.carray:
+        second = _readable(second, dtype, arguments[1])
+    native_geometry = _lower(geometry)
     if dtype.itemsize == 2:  # As integers: not every buffer protocol knows these types.
-        _native.forward(
-            native_geometry,
-            code,
-            input.view(np.uint16),
-            filter.view(np.uint16),
-            output.view(np.uint16),
-        )
+        as_integers = (array.view(np.uint16) for array in (first, second, result))
+        kernel(native_geometry, code, *as_integers)
     else:
-        _native.forward(native_geometry, code, input, filter, output)
-    return output
+        kernel(native_geometry, code, first, second, result)
+    return result
+
+
+def _readable(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
+    """Return `array` if the kernels can read it in place, else a copy that they can.
+
+    That is one that is aligned and in native byte order. Filters have to be C-contiguous, too.
+    """
+    is_filter = argument == "filter"
+    flags = array.flags
+    if array.dtype == dtype and flags.aligned and (flags.c_contiguous or not is_filter):
+        return array
+    try:
+        return array.astype(dtype, "C" if is_filter else "K")
+    except MemoryError:
+        raise MemoryError(
+            f"{argument} of shape {array.shape} has to be copied, which does not fit in memory"
+        ) from None
 
 
 def _as_array(value: Any, argument: str) -> Array:
@@ -113,9 +179,9 @@ def _dtype_and_code(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
 
 
 @lru_cache(maxsize=1024)
-def _lower(geometry: Geometry) -> tuple[_native.Geometry, tuple[int, int, int, int], int]:
-    """Return the native twin of `geometry`, the output's shape and its number of elements."""
-    native_geometry = _native.Geometry(
+def _lower(geometry: Geometry) -> _native.Geometry:
+    """Return the native twin of `geometry`."""
+    return _native.Geometry(
         batch=geometry.batch,
         in_height=geometry.in_height,
         in_width=geometry.in_width,
@@ -133,24 +199,24 @@ def _lower(geometry: Geometry) -> tuple[_native.Geometry, tuple[int, int, int, i
         out_width=geometry.out_width,
         channels_last=geometry.data_format == "NHWC",
     )
-    return native_geometry, geometry.output_shape, math.prod(geometry.output_shape)
 
 
-def _empty(shape: tuple[int, ...], size: int, dtype: np.dtype[Any]) -> Array:
+def _empty(shape: tuple[int, int, int, int], dtype: np.dtype[Any], causes: str) -> Array:
     """Return a new C-contiguous array; large ones lie in aligned memory that is reused."""
-    byte_count = size * dtype.itemsize
+    a, b, c, d = shape
+    byte_count = a * b * c * d * dtype.itemsize  # math.prod() takes twice as long
     try:
         if byte_count < _REUSED_BYTES:
-            return np.empty(shape, dtype)
+            return empty(shape, dtype)
         if byte_count <= sys.maxsize:
             return np.ndarray(shape, dtype, buffer=memoryview(_native.OutputMemory(byte_count)))
     except ValueError:
         pass  # No bytes, but other sizes that are too large to multiply.
     except MemoryError:
         raise MemoryError(
-            f"output of shape {shape} and dtype {dtype} does not fit in memory"
+            f"the result, of shape {shape} and dtype {dtype}, does not fit in memory"
         ) from None
     raise ValueError(
-        f"output would have shape {shape}, more than an array can hold; needed a smaller input or "
-        "padding"
+        f"the result would have shape {shape}, more than an array can hold; needed a smaller "
+        f"{causes}"
     )
