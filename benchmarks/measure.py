@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.check import find_error, make_arrays
+from benchmarks.check import find_error, make_arrays, right_parts
 from benchmarks.floor import measure_floor
 from benchmarks.peers import OURS, Peer
 from benchmarks.shapes import Case
@@ -56,7 +56,8 @@ def _prepare(
     case: Case, peers: Mapping[str, Peer]
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, dict[str, Any]]]:
     """Return the calls that gave the right answer, and the entries of the peers without one."""
-    input, filter = make_arrays(case)
+    arrays = make_arrays(case)
+    parts = right_parts(case, arrays)
     calls: dict[str, Callable[[], Any]] = {}
     entries: dict[str, dict[str, Any]] = {}
     for name, peer in peers.items():
@@ -64,8 +65,8 @@ def _prepare(
             entries[name] = {"unsupported": True}
             continue
         try:
-            call = peer.prepare(case, input, filter)
-            error = find_error(case, input, filter, peer.to_numpy(case, call()))
+            call = peer.prepare(case, arrays)
+            error = find_error(case, parts, peer.to_numpy(case, call()))
         except Exception as exception:  # A peer may fail in any way; the others go on.
             error = f"{type(exception).__name__}: {exception}"
         if error is None:

@@ -4,7 +4,8 @@
 
 In each document a table goes between the lines ``<!-- benchmark table -->`` and
 ``<!-- end of benchmark table -->``. The first may choose rows by a regular expression on their
-names: ``<!-- benchmark table: NHWC.*3x3 -->``. The plot needs matplotlib.
+names: ``<!-- benchmark table: NHWC.*3x3 -->``. The plots, ``benchmarks.svg`` of the forward rows
+and ``benchmarks_gradients.svg`` of the others, need matplotlib.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
+
+from benchmarks.shapes import FORWARD
+
+# Counted in the summary: by so much that no disturbance explains it.
+_FAST = 1.5
 
 _ROOT = Path(__file__).parent.parent
 _TABLE = re.compile(
@@ -41,10 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         help="default README.md and docs/benchmarks.md",
     )
     parser.add_argument(
-        "--plot",
+        "--plots",
         type=Path,
-        default=_ROOT / "docs" / "benchmarks.svg",
-        help="an SVG or PNG file, default docs/benchmarks.svg",
+        default=_ROOT / "docs",
+        metavar="FOLDER",
+        help="where to write the plots, default docs",
     )
     options = parser.parse_args(arguments)
     result = json.loads(options.result.read_text())
@@ -55,8 +63,14 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
         path.write_text(text)
         print(f"{path}: {tables} table(s)")
-    draw(result, options.plot)
-    print(options.plot)
+    plots = {
+        "benchmarks.svg": [row for row in result["rows"] if row["operation"] == FORWARD],
+        "benchmarks_gradients.svg": [row for row in result["rows"] if row["operation"] != FORWARD],
+    }
+    for name, rows in plots.items():
+        if rows:
+            draw({**result, "rows": rows}, options.plots / name)
+            print(options.plots / name)
     return 0
 
 
@@ -72,15 +86,33 @@ def table(result: Mapping[str, Any], rows: str = "") -> str:
         "| times faster than the best | share of the floor | GFLOP/s | GB/s |",
         "|---|" + "--:|" * (len(labels) + 5),
     ]
-    for row in result["rows"]:
-        if re.search(rows, row["name"]):
-            lines.append(f"| {' | '.join(_cells(row, labels))} |")
+    shown = [row for row in result["rows"] if re.search(rows, row["name"])]
+    lines += [f"| {' | '.join(_cells(row, labels))} |" for row in shown]
     versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
     origin = (
         f"{header['cpu']}, {header['isa']}, {header['threads']} thread(s), {header['compiler']}; "
         f"{versions}; commit {header['commit']}, {header['date']}: `{header['command']}`"
     )
-    return "\n".join([*lines, "", origin])
+    return "\n".join([*lines, "", *_summary(shown), origin])
+
+
+def summarize(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say how the rows that have a ratio compare with the best peer; empty without such rows."""
+    ratios = {row["name"]: row["ratio"] for row in rows if "ratio" in row}
+    if not ratios:
+        return ""
+    fast = sum(ratio >= _FAST for ratio in ratios.values())
+    slowest = min(ratios, key=lambda name: ratios[name])
+    return (
+        f"{geometric_mean(ratios.values()):.2f} times faster than the best peer in the geometric "
+        f"mean, at least {_FAST} times in {fast} of {len(ratios)}, {ratios[slowest]:.2f} times in "
+        f"the slowest ({slowest})"
+    )
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    text = summarize(rows)
+    return [f"These rows: {text}.", ""] if text else []
 
 
 def _cells(row: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,8 @@ from typing import Any
 from benchmarks.machine import describe, summary
 from benchmarks.measure import measure
 from benchmarks.peers import OURS, PEERS, Peer, load
-from benchmarks.shapes import CASES
+from benchmarks.report import summarize
+from benchmarks.shapes import CASES, NAME_WIDTH, OPERATIONS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(_line(row), flush=True)
         if options.json:  # After every row, so that an interrupted run keeps what it has.
             options.json.write_text(json.dumps(result, indent=1) + "\n")
+    for operation in OPERATIONS:
+        rows = [row for row in result["rows"] if row["operation"] == operation]
+        if text := summarize(rows):
+            print(f"{operation}: {text}")
     failed = any("error" in row["peers"][OURS] for row in result["rows"])
     return 1 if failed else 0
 
@@ -51,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _heading(peers: Mapping[str, Peer]) -> str:
     times = "".join(f"{peer.label:>22}" for peer in peers.values())
     return (
-        f"{'us per call: median ±half IQR':<37}{'floor':>9}{times}"
+        f"{'us per call: median ±half IQR':<{NAME_WIDTH}}{'floor':>9}{times}"
         f"{'ratio':>8}{'of floor':>10}{'GFLOP/s':>9}{'GB/s':>7}"
     )
 
@@ -60,7 +65,7 @@ def _line(row: Mapping[str, Any]) -> str:
     """Format a row, errors below it; what is not known is a dash."""
     entries = row["peers"]
     line = (
-        f"{row['name']:<37}{_number(row.get('floor', {}).get('us')):>9}"
+        f"{row['name']:<{NAME_WIDTH}}{_number(row.get('floor', {}).get('us')):>9}"
         f"{''.join(f'{_cell(entry):>22}' for entry in entries.values())}"
         f"{_number(row.get('ratio'), '.2f'):>8}{_number(row.get('floor_share'), '.0%'):>10}"
         f"{_number(row.get('gflops')):>9}{_number(row.get('gbytes_per_second')):>7}"

@@ -16,7 +16,7 @@ import depthwise
 from benchmarks.check import make_arrays
 from benchmarks.machine import describe, summary
 from benchmarks.peers import OURS, load
-from benchmarks.shapes import CASES
+from benchmarks.shapes import CASES, NAME_WIDTH
 from benchmarks.timing import interleave
 
 
@@ -29,20 +29,23 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     peers, _ = load([OURS], options.threads)
     print(summary(describe("benchmarks.scaling", peers, options.threads)))
-    print(f"{'us per call, median':<37}{'1 thread':>12}{f'{options.threads} threads':>12}  speedup")
+    print(
+        f"{'us per call, median':<{NAME_WIDTH}}{'1 thread':>12}"
+        f"{f'{options.threads} threads':>12}  speedup"
+    )
     before = {
         "one": partial(depthwise.set_num_threads, 1),
         "more": partial(depthwise.set_num_threads, options.threads),
     }
     for case in cases:
         print(case.name, file=sys.stderr, flush=True)
-        call = peers[OURS].prepare(case, *make_arrays(case))
+        call = peers[OURS].prepare(case, make_arrays(case))
         # A trial of five rounds tells the rows that are too short to be split.
         if interleave({"one": call}, 0.0, before)["one"].median_us < options.over:
             continue
         timings = interleave({"one": call, "more": call}, options.seconds, before)
         one, more = timings["one"].median_us, timings["more"].median_us
-        print(f"{case.name:<37}{one:>12.1f}{more:>12.1f}{one / more:>9.2f}", flush=True)
+        print(f"{case.name:<{NAME_WIDTH}}{one:>12.1f}{more:>12.1f}{one / more:>9.2f}", flush=True)
     return 0
 
 

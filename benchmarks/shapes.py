@@ -6,11 +6,29 @@ geometry shows as a wrong answer instead of moving the goal.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
+
+FORWARD = "forward"
+INPUT_GRADIENT = "input gradient"
+FILTER_GRADIENT = "filter gradient"
+
+OPERATIONS = FORWARD, INPUT_GRADIENT, FILTER_GRADIENT
+
+# TensorFlow's name and ours of what computes it.
+_FUNCTIONS = {
+    FORWARD: "depthwise_conv2d",
+    INPUT_GRADIENT: "depthwise_conv2d_backprop_input",
+    FILTER_GRADIENT: "depthwise_conv2d_backprop_filter",
+}
+# The array that is not given but computed.
+_ANSWERS = {FORWARD: "out_backprop", INPUT_GRADIENT: "input", FILTER_GRADIENT: "filter"}
 
 _ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+_Array = TypeVar("_Array")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +77,10 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One problem. Sizes in elements; stride and dilation are the same for both axes."""
+    """One problem. Sizes in elements; stride and dilation are the same for both axes.
+
+    The sizes are those of the forward function, also where ``operation`` is one of its gradients.
+    """
 
     batch: int
     in_height: int
@@ -73,6 +94,7 @@ class Case:
     padding: str = "SAME"
     dtype: str = "float32"
     data_format: str = "NHWC"
+    operation: str = FORWARD
 
     @property
     def name(self) -> str:
@@ -90,6 +112,8 @@ class Case:
             words.append(self.padding)
         if self.dtype != "float32":
             words.append(self.dtype)
+        if self.operation != FORWARD:
+            words.append(self.operation)
         return " ".join(words)
 
     @property
@@ -120,7 +144,7 @@ class Case:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Shape of the answer."""
+        """Shape of the forward function's output, and so of its gradient ``out_backprop``."""
         out_channels = self.in_channels * self.channel_multiplier
         return self.ordered(self.batch, self.height.out_size, self.width.out_size, out_channels)
 
@@ -135,9 +159,54 @@ class Case:
         return [self.dilation, self.dilation]
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by the names of TensorFlow's arguments; ``out_backprop`` is the output's."""
+        return {
+            "input": self.input_shape,
+            "filter": self.filter_shape,
+            "out_backprop": self.output_shape,
+        }
+
+    @property
+    def answer(self) -> str:
+        """The one of ``shapes`` that is computed from the other two."""
+        return _ANSWERS[self.operation]
+
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """Shape of the answer."""
+        return self.shapes[self.answer]
+
+    @property
+    def function(self) -> str:
+        """Name of the function that computes the case, in TensorFlow's ``tf.nn`` and ours."""
+        return _FUNCTIONS[self.operation]
+
+    def arguments(self, arrays: Mapping[str, _Array]) -> list[_Array | tuple[int, ...]]:
+        """Return the arguments ahead of ``strides``: arrays, and the sizes of a gradient."""
+        names = ["input", "filter"] if self.operation == FORWARD else list(self.shapes)
+        return [arrays.get(name, self.shapes[name]) for name in names]
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of the images that must be read; the filter is small and stays in the cache."""
+        return sum(
+            _ITEM_BYTES[self.dtype] * prod(self.shapes[name])
+            for name in ("input", "out_backprop")
+            if name != self.answer
+        )
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes of the image that is written: none by the filter's gradient."""
+        if self.answer == "filter":
+            return 0
+        return _ITEM_BYTES[self.dtype] * prod(self.answer_shape)
+
+    @property
     def moved_bytes(self) -> int:
-        """Bytes of input and output together: the least that must pass through memory."""
-        return _ITEM_BYTES[self.dtype] * (prod(self.input_shape) + prod(self.output_shape))
+        """The least that must pass through memory: what is read and what is written."""
+        return self.read_bytes + self.written_bytes
 
     @property
     def multiply_adds(self) -> int:
@@ -155,7 +224,7 @@ def _layer(sizes: tuple[int, int, int, int], filter_size: int, **options: Any) -
     return Case(*sizes, filter_size, filter_size, **options)
 
 
-_NHWC = (
+_LAYERS = (
     # MobileNet, EfficientNet and ConvNeXt layers, from the widest image to the most channels.
     _layer((1, 112, 112, 32), 3),
     _layer((1, 112, 112, 64), 3, stride=2),
@@ -184,7 +253,34 @@ _NHWC = (
     _layer((8, 56, 56, 128), 3, dtype="float64"),
 )
 
-CASES: tuple[Case, ...] = _NHWC + tuple(replace(case, data_format="NCHW") for case in _NHWC)
+_TRAINED_LAYERS = (
+    # The layers above as they are trained, in batches.
+    _layer((8, 56, 56, 128), 3),
+    _layer((8, 56, 56, 128), 3, stride=2),
+    _layer((8, 112, 112, 32), 3),
+    _layer((8, 14, 14, 512), 3),
+    _layer((32, 7, 7, 1024), 3),
+    _layer((8, 28, 28, 240), 5),
+    _layer((8, 28, 28, 192), 7),
+    _layer((2, 28, 28, 256), 31),
+    _layer((8, 56, 56, 64), 3, channel_multiplier=2),
+    _layer((8, 33, 33, 256), 3, dilation=2),
+    _layer((8, 56, 56, 128), 3, dtype="bfloat16"),
+)
 
-TINY = Case(1, 4, 4, 8, 3, 3)
+CASES: tuple[Case, ...] = tuple(
+    replace(layer, operation=operation, data_format=data_format)
+    for operation, layers in (
+        (FORWARD, _LAYERS),
+        (INPUT_GRADIENT, _TRAINED_LAYERS),
+        (FILTER_GRADIENT, _TRAINED_LAYERS),
+    )
+    for data_format in ("NHWC", "NCHW")
+    for layer in layers
+)
+
+NAME_WIDTH = max(len(case.name) for case in CASES) + 1
+"""Width of a column of names."""
+
+TINY: tuple[Case, ...] = tuple(Case(1, 4, 4, 8, 3, 3, operation=name) for name in OPERATIONS)
 """So little work that only the cost of a call is left."""

@@ -61,8 +61,7 @@ def interleave(
         while len(samples[order[0]]) < _MINIMUM_ROUNDS or time.perf_counter() < end:
             for label in order:
                 before.get(label, _nothing)()
-                if repeats[label] > 1:
-                    calls[label]()  # Brings its arrays back into the cache.
+                calls[label]()  # Brings its arrays back into the cache.
                 samples[label].append(_seconds_per_call(calls[label], repeats[label]))
             order.append(order.pop(0))  # Nobody always follows the same neighbour's leftovers.
     finally:

@@ -1,8 +1,8 @@
-"""Ours: the public function on NumPy arrays, as a user calls it."""
+"""Ours: the public functions on NumPy arrays, as a user calls them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,18 +26,15 @@ class Adapter:
     def supports(self, case: Case) -> bool:
         return True
 
-    def prepare(
-        self, case: Case, input: NDArray[Any], filter: NDArray[Any]
-    ) -> Callable[[], NDArray[Any]]:
+    def prepare(self, case: Case, arrays: Mapping[str, NDArray[Any]]) -> Callable[[], NDArray[Any]]:
         return partial(
-            depthwise.depthwise_conv2d,
-            input,
-            filter,
+            getattr(depthwise, case.function),
+            *case.arguments(arrays),
             case.strides,
             case.padding,
             case.data_format,
             case.dilations,
         )
 
-    def to_numpy(self, case: Case, output: NDArray[Any]) -> NDArray[Any]:
-        return output
+    def to_numpy(self, case: Case, answer: NDArray[Any]) -> NDArray[Any]:
+        return answer
