@@ -113,21 +113,30 @@ struct BlockPacker {
   // each plane.
   DEPTHWISE_INLINE void PackPlanes(const E* from, const Ring<A>& ring, int64_t unit, int64_t end,
                                    int64_t begin, int64_t width) const {
-    int64_t plane[kCount];
-    for (int lane = 0; lane < kCount; ++lane) plane[lane] = block.InputOf(lane) * strides.channel;
+    // From the plane of one lane to that of the next: pointers to all of them would not fit into
+    // the registers, and divisions by the multiplier for each call took a sixth of the packing.
+    int64_t plane_step[kCount];
+    int64_t copy = block.multiplier == 1 ? 0 : block.first_channel % block.multiplier;
+    for (int lane = 0; lane < kCount; ++lane) {
+      if (++copy == block.multiplier) copy = 0;
+      plane_step[lane] = copy == 0 && lane + 1 < block.channels ? strides.channel : 0;
+    }
     const int64_t count = (end - unit) * width;
     A* to = ring.Row(unit) + begin * kCount;
     int64_t left = width;
     for (int64_t i = 0; i < count; i += kCount) {
       const int64_t n = Min(kCount, count - i);
       V square[kCount];
+      const E* plane = from + i;
       if (n == kCount) {
 #pragma GCC unroll 16
-        for (int lane = 0; lane < kCount; ++lane) square[lane] = S::Load(from + plane[lane] + i);
+        for (int lane = 0; lane < kCount; plane = Step(plane, plane_step[lane++])) {
+          square[lane] = S::Load(plane);
+        }
       } else {
 #pragma GCC unroll 16
-        for (int lane = 0; lane < kCount; ++lane) {
-          square[lane] = S::LoadPartial(from + plane[lane] + i, n);
+        for (int lane = 0; lane < kCount; plane = Step(plane, plane_step[lane++])) {
+          square[lane] = S::LoadPartial(plane, n);
         }
       }
       Transpose(square);

@@ -105,8 +105,16 @@ template <class S>
 inline bool AreFiniteTaps(const Geometry& g, const void* taps) {
   const auto* filter = static_cast<const typename S::Element*>(taps);
   const int64_t count = g.filter_height * g.filter_width * g.in_channels * g.channel_multiplier;
+  // A number less itself is 0, infinity and NaN less themselves are NaN.
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  typename S::Vector zeros{};
+  for (int64_t i = 0; i < count; i += kCount) {
+    const int64_t n = Min(kCount, count - i);
+    const auto x = n == kCount ? S::Load(filter + i) : S::LoadPartial(filter + i, n);
+    zeros += x - x;
+  }
   bool finite = true;
-  for (int64_t i = 0; i < count; ++i) finite &= S::IsFinite(filter[i]);
+  for (int lane = 0; lane < kCount; ++lane) finite &= zeros[lane] == 0;
   return finite;
 }
 

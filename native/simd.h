@@ -238,14 +238,13 @@ struct SelfAccumulating {
     StoreFirst(to, v, count);
   }
   static DEPTHWISE_INLINE A LoadOne(const A* from) { return *from; }
-  static DEPTHWISE_INLINE bool IsFinite(A value) { return value - value == 0; }
 };
 
 using Float32 = SelfAccumulating<float>;
 using Float64 = SelfAccumulating<double>;
 
 // What the two 16-bit types share, given Widen and Narrow between Bits16 and float vectors.
-template <class Derived, uint16_t kExponentMask>
+template <class Derived>
 struct Narrow16 {
   using Element = uint16_t;
   using Accumulator = float;
@@ -266,12 +265,9 @@ struct Narrow16 {
   static DEPTHWISE_INLINE float LoadOne(const uint16_t* from) {
     return Derived::Widen(Bits16{} + *from)[0];
   }
-  static DEPTHWISE_INLINE bool IsFinite(uint16_t bits) {
-    return (bits & kExponentMask) != kExponentMask;
-  }
 };
 
-struct Float16 : Narrow16<Float16, 0x7c00> {
+struct Float16 : Narrow16<Float16> {
   static DEPTHWISE_INLINE Vector Widen(Bits16 bits) {
 #if defined(__AVX512F__)
     return _mm512_cvtph_ps(reinterpret_cast<__m256i>(bits));
@@ -296,7 +292,7 @@ struct Float16 : Narrow16<Float16, 0x7c00> {
   }
 };
 
-struct BFloat16 : Narrow16<BFloat16, 0x7f80> {
+struct BFloat16 : Narrow16<BFloat16> {
   static DEPTHWISE_INLINE Vector Widen(Bits16 bits) {
 #if defined(__AVX512F__)
     // Half the instructions of the general form below, which for 3x3 tiles are the bottleneck.
