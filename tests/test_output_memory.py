@@ -40,6 +40,27 @@ def test_large_outputs_start_at_a_cache_line() -> None:
     assert len({address(output) for output in outputs}) == len(outputs)
 
 
+@pytest.mark.parametrize("offset", [0, 4, 16, 48])
+def test_outputs_start_where_their_input_does_if_columns_share_sets_of_the_cache(
+    offset: int,
+) -> None:
+    """The vectors of channels then start elsewhere, which must change no bit."""
+    random = np.random.default_rng(3)
+    shape = (1, 18, 18, 256)
+    memory = np.zeros(np.prod(shape) * 4 + 128, np.uint8)
+    begin = -address(memory) % 64 + offset
+    input = memory[begin : begin + np.prod(shape) * 4].view(np.float32).reshape(shape)
+    input[...] = random.standard_normal(shape)
+    filter = random.standard_normal((3, 3, 256, 1)).astype(np.float32)
+    output = depthwise_conv2d(input, filter, [1] * 4, "SAME")
+    assert address(output) % 64 == offset
+    # Too small for that, and computed from aligned memory.
+    for rows in (slice(0, 3), slice(15, 18)):
+        part = depthwise_conv2d(input[:, rows].copy(), filter, [1] * 4, "SAME")
+        inner = slice(rows.start + 1, rows.stop - 1)
+        assert output[:, inner].tobytes() == part[:, 1:2].tobytes()
+
+
 def test_outputs_of_alternating_sizes_are_served_from_what_is_kept() -> None:
     seen: dict[int, set[int]] = {1: set(), 3: set(), 8: set()}
     for _ in range(4):

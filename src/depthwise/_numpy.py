@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # numpy.typing would take 3% of the import.
 # From this output size on the alignment of a block of its own is worth the microsecond it costs.
 _REUSED_BYTES = 256 * 1024
 
+# Results below this size are not stored past the caches, which asks for whole cache lines.
+_CACHED_BYTES = 8 * 1024 * 1024
+
 # The codes of enum class DType in native/kernels.h.
 _DTYPE_CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}
 
@@ -63,6 +66,7 @@ def depthwise_conv2d(input: Array, filter: Array, geometry: Geometry) -> Array:
         ("input", "filter"),
         geometry.output_shape,
         "input or padding",
+        image=input,
     )
 
 
@@ -76,6 +80,7 @@ def backprop_input(filter: Array, out_backprop: Array, geometry: Geometry) -> Ar
         ("filter", "out_backprop"),
         geometry.input_shape,
         "input_sizes",
+        image=out_backprop,
     )
 
 
@@ -100,13 +105,15 @@ def _compute(
     arguments: tuple[str, str],
     shape: tuple[int, int, int, int],
     causes: str,
+    image: Array | None = None,
 ) -> Array:
     """Return the kernel's result, C-contiguous, of the arguments' dtype in native byte order.
 
-    `causes` are the arguments to blame for a shape that is too large.
+    `causes` are the arguments to blame for a shape that is too large; `image` is the argument that
+    becomes another image.
     """
     dtype, code = _dtype_and_code(first.dtype)
-    result = _empty(shape, dtype, causes)
+    result = _empty(shape, dtype, causes, image if geometry.data_format == "NHWC" else None)
     if not result.size:
         return result
     # This is so for ordinary arrays, and sooner found out than what is asked for of the others.
@@ -201,15 +208,22 @@ def _lower(geometry: Geometry) -> _native.Geometry:
     )
 
 
-def _empty(shape: tuple[int, int, int, int], dtype: np.dtype[Any], causes: str) -> Array:
-    """Return a new C-contiguous array; large ones lie in aligned memory that is reused."""
+def _empty(
+    shape: tuple[int, int, int, int], dtype: np.dtype[Any], causes: str, image: Array | None
+) -> Array:
+    """Return a new C-contiguous array; large ones lie in memory that is reused.
+
+    They are aligned, or as far from it as the NHWC image that they are computed from.
+    """
     a, b, c, d = shape
     byte_count = a * b * c * d * dtype.itemsize  # math.prod() takes twice as long
     try:
         if byte_count < _REUSED_BYTES:
             return empty(shape, dtype)
         if byte_count <= sys.maxsize:
-            return np.ndarray(shape, dtype, buffer=memoryview(_native.OutputMemory(byte_count)))
+            offset = 0 if image is None or byte_count > _CACHED_BYTES else _line_offset(image)
+            memory = memoryview(_native.OutputMemory(byte_count + offset))
+            return np.ndarray(shape, dtype, memory, offset)
     except ValueError:
         pass  # No bytes, but other sizes that are too large to multiply.
     except MemoryError:
@@ -220,3 +234,16 @@ def _empty(shape: tuple[int, int, int, int], dtype: np.dtype[Any], causes: str) 
         f"the result would have shape {shape}, more than an array can hold; needed a smaller "
         f"{causes}"
     )
+
+
+def _line_offset(image: Array) -> int:
+    """Return how far a result should be from the start of a cache line, in bytes.
+
+    Where columns are a multiple of 1 KiB apart they share sets of the cache, and the kernels then
+    read and write whole lines if both arrays are equally far (native/direct.h): 14x14x512 3x3 takes
+    26 instead of 33 us.
+    """
+    if image.strides[2] % 1024 or image.strides[3] != image.itemsize:
+        return 0
+    offset: int = image.ctypes.data % 64
+    return offset if offset % image.itemsize == 0 else 0
