@@ -115,11 +115,11 @@ struct BlockPacker {
                                    int64_t begin, int64_t width) const {
     // From the plane of one lane to that of the next: pointers to all of them would not fit into
     // the registers, and divisions by the multiplier for each call took a sixth of the packing.
-    int64_t plane_step[kCount];
+    int64_t step_to_next[kCount];
     int64_t copy = block.multiplier == 1 ? 0 : block.first_channel % block.multiplier;
     for (int lane = 0; lane < kCount; ++lane) {
       if (++copy == block.multiplier) copy = 0;
-      plane_step[lane] = copy == 0 && lane + 1 < block.channels ? strides.channel : 0;
+      step_to_next[lane] = copy == 0 && lane + 1 < block.channels ? strides.channel : 0;
     }
     const int64_t count = (end - unit) * width;
     A* to = ring.Row(unit) + begin * kCount;
@@ -130,12 +130,12 @@ struct BlockPacker {
       const E* plane = from + i;
       if (n == kCount) {
 #pragma GCC unroll 16
-        for (int lane = 0; lane < kCount; plane = Step(plane, plane_step[lane++])) {
+        for (int lane = 0; lane < kCount; plane = Step(plane, step_to_next[lane++])) {
           square[lane] = S::Load(plane);
         }
       } else {
 #pragma GCC unroll 16
-        for (int lane = 0; lane < kCount; plane = Step(plane, plane_step[lane++])) {
+        for (int lane = 0; lane < kCount; plane = Step(plane, step_to_next[lane++])) {
           square[lane] = S::LoadPartial(plane, n);
         }
       }

@@ -119,8 +119,8 @@ inline bool AreFiniteTaps(const Geometry& g, const void* taps) {
 }
 
 // The filter gradient, item by item: a tap (di, dj) of all channels, or of those where it is not
-// finite. Rows are summed on their own
-// first, then images, so that errors do not grow with the number of pixels.
+// finite. Rows are summed on their own first, then images, so that errors do not grow with the
+// number of pixels.
 template <class S>
 inline void RunFilterGradientDefinition(const FilterGradientProblem& problem, bool only_not_finite,
                                         int64_t begin, int64_t end) {
@@ -139,6 +139,7 @@ inline void RunFilterGradientDefinition(const FilterGradientProblem& problem, bo
     const int64_t column_begin = Max(0, CeilDiv(-column_offset, g.stride_width));
     const int64_t column_end =
         Min(g.out_width, CeilDiv(g.in_width - column_offset, g.stride_width));
+    if (row_begin >= row_end || column_begin >= column_end) continue;  // The tap is 0 already.
     for (int64_t e = 0; e < out_channels; ++e) {
       const E* input = static_cast<const E*>(problem.input) + e / g.channel_multiplier * in.channel;
       const E* out_backprop = static_cast<const E*>(problem.out_backprop) + e * out.channel;

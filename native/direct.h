@@ -94,7 +94,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
         .first_vector = first,
         .last_vector = last,
         .prefetch = plan.prefetch,
-        .stream = plan.stream && peel == 0,
+        .stream = plan.stream,  // of an aligned output, so that nothing is peeled
         .has_padding = false,
     };
     ChannelArrays<S> first_vector = arrays;

@@ -174,8 +174,9 @@ FilterGradientProblem CropToImage(DType dtype, const FilterGradientProblem& prob
   FilterGradientProblem cropped = problem;
   Geometry& g = cropped.geometry;
   const OutputRange rows = OutputsOnImage(RowSizes(g)), columns = OutputsOnImage(ColumnSizes(g));
-  g.out_height = rows.end - rows.begin;
-  g.out_width = columns.end - columns.begin;
+  g.out_height = std::max<int64_t>(0, rows.end - rows.begin);
+  g.out_width = std::max<int64_t>(0, columns.end - columns.begin);
+  if (g.out_height == 0 || g.out_width == 0) return cropped;
   g.pad_top -= rows.begin * g.stride_height;
   g.pad_left -= columns.begin * g.stride_width;
   const Strides& out = problem.out_backprop_strides;
@@ -224,8 +225,8 @@ void FilterGradient(DType dtype, const FilterGradientProblem& whole) {
   const auto count = static_cast<size_t>(taps * g.OutputChannels());
   const size_t bytes = count * kElementSize[static_cast<int>(dtype)];
   std::memset(problem.filter_backprop, 0, bytes);
-  if (g.batch == 0 || g.in_height == 0 || g.in_width == 0 || g.out_height <= 0 ||
-      g.out_width <= 0) {
+  if (g.batch == 0 || g.in_height == 0 || g.in_width == 0 || g.out_height == 0 ||
+      g.out_width == 0) {
     return;
   }
   const int threads = ThreadsFor(g);
@@ -242,8 +243,9 @@ void FilterGradient(DType dtype, const FilterGradientProblem& whole) {
   std::vector<float> narrow_totals(is_narrow ? count : 0);
   void* totals = is_narrow ? narrow_totals.data() : problem.filter_backprop;
   AddChunks(kernels, problem, plan, threads, totals);
+  const bool is_right = !plan.check_finite || kernels.is_finite(problem, totals);
   if (is_narrow) kernels.store(problem, totals);
-  if (!plan.check_finite || kernels.is_finite(problem)) return;
+  if (is_right) return;
   // Once more without what is not finite, and then the taps that it does reach. So the others have
   // the same bits as if it were not there.
   plan.drop_not_finite = true;

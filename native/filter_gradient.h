@@ -13,9 +13,11 @@
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// Pixels of a chunk, or the root of all if that is more: enough that adding it to the totals takes
-// little time, few enough that all threads find some.
-inline constexpr int64_t kChunkPixels = 512;
+// Pixels of a block, or the root of all if that is more.
+inline constexpr int64_t kBlockPixels = 512;
+// Enough that all threads find some, but a thread that is early with a chunk has to wait for the
+// one before: on a busy machine many small ones took two threads longer than one.
+inline constexpr int64_t kMaxChunks = 32;
 // The sums of a group of channels stay in the first-level cache.
 inline constexpr int64_t kGroupBytes = 16 * 1024;
 
@@ -24,16 +26,17 @@ inline void PlanChunks(const Geometry& g, FilterGradientPlan* plan) {
   const int64_t residues = RowResidues(g);
   const int64_t rows = CeilDiv(g.out_height, residues);
   const double pixels = static_cast<double>(g.batch) * g.out_height * g.out_width;
-  const int64_t wanted = Max(kChunkPixels, static_cast<int64_t>(__builtin_sqrt(pixels)));
+  const int64_t block = Max(kBlockPixels, static_cast<int64_t>(__builtin_sqrt(pixels)));
+  const int64_t chunk = Max(block, static_cast<int64_t>(pixels / kMaxChunks));
   // A band reads filter_height - 1 rows that its neighbours read too.
-  const int64_t bands = Max(1, Min(rows * g.out_width / wanted, rows / (2 * g.filter_height)));
+  const int64_t bands = Max(1, Min(rows * g.out_width / chunk, rows / (2 * g.filter_height)));
   // Whole tiles, of either kernel.
   plan->band_rows = CeilDiv(CeilDiv(rows, bands), kFlatRows) * kFlatRows;
   plan->bands_per_residue = CeilDiv(rows, plan->band_rows);
   plan->bands = g.batch * residues * plan->bands_per_residue;
   const int64_t band_pixels = Min(rows, plan->band_rows) * g.out_width;
-  plan->bands_per_chunk = Max(1, wanted / band_pixels);
-  plan->block_pixels = wanted;
+  plan->bands_per_chunk = Max(1, chunk / band_pixels);
+  plan->block_pixels = block;
 }
 
 // One band: output rows [first, last) of one row residue of one image.
@@ -64,7 +67,8 @@ struct BlockedSums {
     FillZero(chunk, chunk + size);
     FillZero(block, block + size);
   }
-  DEPTHWISE_INLINE void Count(int64_t more) {
+  // Says that so many pixels were added to `block`.
+  DEPTHWISE_INLINE void AddPixels(int64_t more) {
     pixels += more;
     if (pixels >= block_pixels) Flush();
   }
@@ -134,7 +138,7 @@ inline void DirectFilterGradient(const FilterGradientProblem& problem,
       const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row;
       FilterGradientRows<S>(g, arrays, {row, rows.in_step * in.row, range.begin, range.end, 0, 0},
                             rows_used, first, last, out_backprop + t * arrays.out_row_step);
-      sums.Count(rows_used * (last - first));
+      sums.AddPixels(rows_used * (last - first));
     }
   });
 }
@@ -209,26 +213,20 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
       const Ring<A> out_ring{buffer, rows_together, arrays.out_row_step};
       out_backprop.Pack(out_ring, t, t + rows_used, out_rows);
       FilterGradientRows<Plain<S>>(g, arrays, ring.Rows(range), rows_used, first, last, buffer);
-      sums.Count(rows_used * (last - first));
+      sums.AddPixels(rows_used * (last - first));
     }
   });
-}
-
-template <class S>
-inline BlockedSums<typename S::Accumulator> SumsOf(const FilterGradientProblem& problem,
-                                                   const FilterGradientPlan& plan, void* scratch) {
-  auto* memory = static_cast<typename S::Accumulator*>(scratch);
-  const Geometry& g = problem.geometry;
-  const int64_t size =
-      plan.group_vectors * g.filter_height * g.filter_width * kLanes<typename S::Accumulator>;
-  return {memory, memory + size, size, plan.block_pixels};
 }
 
 // Computes the sums of an item, which are then at the beginning of scratch.
 template <class S>
 inline void RunChannelFilterGradient(const FilterGradientProblem& problem,
                                      const FilterGradientPlan& plan, int64_t item, void* scratch) {
-  BlockedSums<typename S::Accumulator> sums = SumsOf<S>(problem, plan, scratch);
+  using A = typename S::Accumulator;
+  const Geometry& g = problem.geometry;
+  const int64_t size = plan.group_vectors * g.filter_height * g.filter_width * kLanes<A>;
+  auto* memory = static_cast<A*>(scratch);
+  BlockedSums<A> sums{memory, memory + size, size, plan.block_pixels};
   sums.Clear();
   if (plan.algorithm == Algorithm::kDirect) {
     DirectFilterGradient<S>(problem, plan, item, sums);
@@ -267,8 +265,8 @@ inline void AddChannelFilterGradient(const FilterGradientProblem& problem,
   }
 }
 
-// Plans the kernels of this file; false if there are too few channels, or if `limit` bytes do not
-// hold a strip beside one vector of sums.
+// Plans the kernels of this file; false if there are too few channels, or if not even two times
+// `limit` bytes, of which strips take at most half, hold the sums of one vector.
 template <class S>
 inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, double limit,
                                       FilterGradientPlan* plan) {
@@ -285,9 +283,9 @@ inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, doub
     return (ring + rows) * kVectorBytes;
   };
   const double taps = static_cast<double>(g.filter_height) * g.filter_width;
-  if (taps * kVectorBytes > limit) return false;
-  const int64_t strip =
-      StripLength(CeilDiv(g.out_width, residues), kChannelColumns, limit, strip_bytes);
+  const double rest = 2 * (limit - taps * kVectorBytes);
+  const int64_t strip = StripLength(CeilDiv(g.out_width, residues), kChannelColumns,
+                                    rest < limit ? rest : limit, strip_bytes);
   if (strip == 0) return false;
   plan->strip_columns = strip * residues;
   PlanChunks(g, plan);

@@ -196,7 +196,7 @@ inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
         if (plan.drop_not_finite) DropNotFinite(buffer + i * out_row_step, length);
       }
       FlatGradientRows(arrays, ring.Rows(range), rows_used);
-      sums.Count(rows_used * (last - first));
+      sums.AddPixels(rows_used * (last - first));
     }
   });
   sums.Flush();

@@ -14,7 +14,7 @@ struct Geometry {
   int64_t filter_height, filter_width, channel_multiplier;
   int64_t stride_height, stride_width;
   int64_t dilation_height, dilation_width;
-  int64_t pad_top, pad_left;
+  int64_t pad_top, pad_left;  // negative where rows or columns of the output were left out
   int64_t out_height, out_width;
   bool channels_last;  // true: NHWC, false: NCHW
   // The input gradient is computed as a convolution of its own: see Transposed(). Then in_height,
@@ -124,21 +124,6 @@ static inline Taps TapsOf(const AxisSizes& sizes, int64_t index) {
           index * (sizes.filter_size / step) + Min(index, sizes.filter_size % step)};
 }
 
-// (a / b) modulo m, for b with an inverse; 0 <= a < m. By the extended Euclidean algorithm.
-static inline int64_t QuotientModulo(int64_t a, int64_t b, int64_t m) {
-  int64_t rest = m, next_rest = b % m, inverse = 0, next_inverse = 1;
-  while (next_rest != 0) {
-    const int64_t quotient = rest / next_rest;
-    const int64_t rest_after = rest - quotient * next_rest;
-    const int64_t inverse_after = inverse - quotient * next_inverse;
-    rest = next_rest;
-    next_rest = rest_after;
-    inverse = next_inverse;
-    next_inverse = inverse_after;
-  }
-  return static_cast<int64_t>(static_cast<__int128>(a) * (inverse < 0 ? inverse + m : inverse) % m);
-}
-
 static inline Axis MakeAxis(const AxisSizes& sizes, int64_t residue) {
   const int64_t divisor = GreatestCommonDivisor(sizes.stride, sizes.dilation);
   Axis axis{};
@@ -156,8 +141,15 @@ static inline Axis MakeAxis(const AxisSizes& sizes, int64_t residue) {
     axis.in_step = sizes.dilation / divisor;
     axis.stride = 1;
     if (divisor == 1 || origin % divisor == 0) {
-      const int64_t first_tap =
-          tap_step == 1 ? 0 : QuotientModulo(origin / divisor % tap_step, axis.in_step, tap_step);
+      // The smallest tap that any input of this residue meets.
+      int64_t first_tap = tap_step == 1 ? 0 : origin / divisor % tap_step;
+      if (axis.in_step > 1 && tap_step > 1) {
+        first_tap = 0;
+        while (first_tap < sizes.filter_size &&
+               (origin - first_tap * sizes.dilation) % sizes.stride != 0) {
+          ++first_tap;
+        }
+      }
       axis.taps = TapsOf(sizes, first_tap);
       if (axis.taps.count > 0) {
         axis.in_first = CeilDiv(origin - first_tap * sizes.dilation, sizes.stride) -

@@ -93,8 +93,10 @@ ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
   const Geometry& g = problem.geometry;
   ForwardPlan plan{};
   const int64_t taps_across = ColumnSizes(g).MaxTaps();
-  const bool suits_direct = RowSizes(g).MaxTaps() * taps_across <= kFewTaps ||
-                            HasUnrolledTile(taps_across, ColumnAxis(g, 0).stride);
+  // (The tiles for one and two taps are meant for the phases of a gradient.)
+  const bool suits_direct =
+      RowSizes(g).MaxTaps() * taps_across <= kFewTaps ||
+      ((taps_across > 2 || g.transposed) && HasUnrolledTile(taps_across, ColumnAxis(g, 0).stride));
   ForwardPlan direct = plan;
   const bool can_be_direct = PlanDirect<S>(problem, kScratchBytes, &direct);
   const bool is_packed =
@@ -112,6 +114,7 @@ ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
     plan = direct;
     SplitRows<S>(g, g.batch, 1, threads, &plan);
   } else {
+    plan = ForwardPlan{};
     plan.algorithm = Algorithm::kDefinition;
     plan.items = g.batch * g.out_height;
   }
@@ -199,8 +202,8 @@ void StoreFilterGradient(const FilterGradientProblem& problem, const void* total
 }
 
 template <class S>
-bool IsFiniteFilterGradient(const FilterGradientProblem& problem) {
-  return AreFiniteTaps<S>(problem.geometry, problem.filter_backprop);
+bool IsFiniteFilterGradient(const FilterGradientProblem& problem, const void* totals) {
+  return AreFiniteTaps<Plain<S>>(problem.geometry, totals);
 }
 
 template <class S>

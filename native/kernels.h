@@ -111,9 +111,10 @@ struct FilterGradientKernels {
               const void* scratch, void* totals);
   // Rounds totals to filter_backprop, which is where they already are for float32 and float64.
   void (*store)(const FilterGradientProblem& problem, const void* totals);
-  bool (*is_finite)(const FilterGradientProblem& problem);
-  // For Algorithm::kDefinition and for repair: computes the taps [begin, end) of filter_height *
-  // filter_width, of all channels or where the sum is not finite.
+  bool (*is_finite)(const FilterGradientProblem& problem, const void* totals);
+  // For Algorithm::kDefinition and after drop_not_finite: sets the taps [begin, end) of
+  // filter_height
+  // * filter_width by the definition, those of all channels or where that is not finite.
   void (*define)(const FilterGradientProblem& problem, bool only_not_finite, int64_t begin,
                  int64_t end);
 };
