@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # numpy.typing would take 3% of the import.
     Array = NDArray[Any]
 
 # From this output size on the alignment of a block of its own is worth the microsecond it costs.
-_REUSED_BYTES = 256 * 1024
+_REUSED_BYTES = 128 * 1024
 
 # Results below this size are not stored past the caches, which asks for whole cache lines.
 _CACHED_BYTES = 8 * 1024 * 1024
