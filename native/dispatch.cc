@@ -155,37 +155,6 @@ void AddChunks(const FilterGradientKernels& kernels, const FilterGradientProblem
   if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
 }
 
-// The outputs of one axis whose windows reach the image; none if `end` is not greater.
-struct OutputRange {
-  int64_t begin, end;
-};
-
-OutputRange OutputsOnImage(const AxisSizes& sizes) {
-  const int64_t reach = (sizes.filter_size - 1) * sizes.dilation;
-  const int64_t begin = std::max<int64_t>(0, CeilDiv(sizes.pad_before - reach, sizes.stride));
-  const int64_t end =
-      std::min(sizes.out_size, CeilDiv(sizes.in_size + sizes.pad_before, sizes.stride));
-  return {begin, end};
-}
-
-// Leaves out the rows and columns of out_backprop whose windows lie in the padding. In a broadcast
-// array there may be any number of them.
-FilterGradientProblem CropToImage(DType dtype, const FilterGradientProblem& problem) {
-  FilterGradientProblem cropped = problem;
-  Geometry& g = cropped.geometry;
-  const OutputRange rows = OutputsOnImage(RowSizes(g)), columns = OutputsOnImage(ColumnSizes(g));
-  g.out_height = std::max<int64_t>(0, rows.end - rows.begin);
-  g.out_width = std::max<int64_t>(0, columns.end - columns.begin);
-  if (g.out_height == 0 || g.out_width == 0) return cropped;
-  g.pad_top -= rows.begin * g.stride_height;
-  g.pad_left -= columns.begin * g.stride_width;
-  const Strides& out = problem.out_backprop_strides;
-  cropped.out_backprop = static_cast<const std::byte*>(problem.out_backprop) +
-                         (rows.begin * out.row + columns.begin * out.column) *
-                             static_cast<int64_t>(kElementSize[static_cast<int>(dtype)]);
-  return cropped;
-}
-
 }  // namespace
 
 void Forward(DType dtype, const ForwardProblem& problem) {
@@ -218,8 +187,7 @@ void Forward(DType dtype, const ForwardProblem& problem) {
   }
 }
 
-void FilterGradient(DType dtype, const FilterGradientProblem& whole) {
-  const FilterGradientProblem problem = CropToImage(dtype, whole);
+void FilterGradient(DType dtype, const FilterGradientProblem& problem) {
   const Geometry& g = problem.geometry;
   const int64_t taps = g.filter_height * g.filter_width;
   const auto count = static_cast<size_t>(taps * g.OutputChannels());

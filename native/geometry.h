@@ -14,7 +14,7 @@ struct Geometry {
   int64_t filter_height, filter_width, channel_multiplier;
   int64_t stride_height, stride_width;
   int64_t dilation_height, dilation_width;
-  int64_t pad_top, pad_left;  // negative where rows or columns of the output were left out
+  int64_t pad_top, pad_left;
   int64_t out_height, out_width;
   bool channels_last;  // true: NHWC, false: NCHW
   // The input gradient is computed as a convolution of its own: see Transposed(). Then in_height,

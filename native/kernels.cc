@@ -148,7 +148,8 @@ template <class S>
 FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem) {
   const Geometry& g = problem.geometry;
   FilterGradientPlan plan{};
-  // With a dilation far beyond the image, most windows have it between their taps.
+  // With a padding or dilation far beyond the image, most windows miss it, and in a broadcast array
+  // there may be any number of them. The definition walks none of those.
   const auto has_gaps = [](double out_size, double in_size, double filter_size) {
     return out_size > kMaxGaps * in_size * filter_size;
   };
