@@ -2,9 +2,11 @@
 // rely on, typed views of the arrays, release the GIL, one call into dispatch.h.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -25,6 +27,7 @@ namespace {
 
 using InputArray = nb::ndarray<nb::ro, nb::ndim<4>, nb::device::cpu>;
 using OutputArray = nb::ndarray<nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+using BiasArray = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using FilterArray = nb::ndarray<nb::ro, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
 // Releases the GIL for its scope. nanobind's guard does not survive a daemon thread that is in a
@@ -102,16 +105,26 @@ void CheckFilter(const Array& array, const char* name, size_t element_size, cons
              g.channel_multiplier);
 }
 
+void CheckBias(const BiasArray& bias, size_t element_size, const Geometry& g) {
+  if (bias.itemsize() != element_size ||
+      static_cast<int64_t>(bias.shape(0)) != g.OutputChannels()) {
+    throw std::invalid_argument("bias does not fit geometry and dtype");
+  }
+}
+
 void ForwardBinding(const Geometry& g, int dtype, const InputArray& input,
-                    const FilterArray& filter, const OutputArray& output) {
+                    const FilterArray& filter, const OutputArray& output,
+                    const std::optional<BiasArray>& bias) {
   const size_t size = ElementSize(dtype);
   CheckInput(input, "input", size, g);
   CheckFilter(filter, "filter", size, g);
   CheckOutput(output, "output", size, g);
+  if (bias) CheckBias(*bias, size, g);
   const ForwardProblem problem{g,
                                input.data(),
                                StridesOf(nb::ndarray<nb::ro>(input), g.channels_last),
                                filter.data(),
+                               bias ? bias->data() : nullptr,
                                output.data(),
                                StridesOf(nb::ndarray<nb::ro>(output), g.channels_last)};
   const ReleasedGil released;
@@ -128,6 +141,7 @@ void BackpropInputBinding(const Geometry& g, int dtype, const FilterArray& filte
                                out_backprop.data(),
                                StridesOf(nb::ndarray<nb::ro>(out_backprop), g.channels_last),
                                filter.data(),
+                               nullptr,
                                input_backprop.data(),
                                StridesOf(nb::ndarray<nb::ro>(input_backprop), g.channels_last)};
   const ReleasedGil released;
@@ -203,7 +217,9 @@ NB_MODULE(_native, m) {
   // Without noconvert() nanobind would copy an array that does not fit, and the result be lost.
   m.def("forward", &ForwardBinding, "geometry"_a, "dtype"_a, nb::arg("input").noconvert(),
         nb::arg("filter").noconvert(), nb::arg("output").noconvert(),
-        "Computes output; input may have any strides, filter and output are C-contiguous.");
+        nb::arg("bias").noconvert() = nb::none(),
+        "Computes output, plus a bias for each of its channels; input may have any strides, the "
+        "others are C-contiguous.");
 
   m.def("backprop_input", &BackpropInputBinding, "geometry"_a, "dtype"_a,
         nb::arg("filter").noconvert(), nb::arg("out_backprop").noconvert(),

@@ -245,7 +245,9 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
   const int64_t first_channel = item.block * kCount;
   const BlockChannels block{first_channel, Min(kCount, g.OutputChannels() - first_channel),
                             g.transposed ? 1 : g.channel_multiplier};
-  A* const buffer = PackFilterClasses<S>(problem, rows, first_channel, block.channels, filter);
+  A* const bias = PackFilterClasses<S>(problem, rows, first_channel, block.channels, filter);
+  PackBias<S>(problem, first_channel, block.channels, kCount, 1, bias);
+  A* const buffer = bias + kCount;
   Strides strides = in;
   strides.channel *= rows.planes;
   const E* image = static_cast<const E*>(problem.input) + item.b * in.batch +
@@ -268,6 +270,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
     const ChannelArrays<Plain<S>> arrays{
         .taps = filter,
         .taps_step = 0,
+        .bias = bias,
         .window_rows = rows.window,
         .row_stride = rows.stride,
         .column_residues = ColumnResidues(g),
@@ -318,7 +321,7 @@ inline bool PlanBlock(const ForwardProblem& problem, double limit, ForwardPlan* 
   // Strips start at a multiple of the residues, so that each finds its first column in all.
   const int64_t residues = ColumnResidues(g);
   const auto ring_columns = [&](int64_t strip) { return MaxInputColumns(g, strip * residues); };
-  const double filter_bytes = MaxPackedTaps(g) * kVectorBytes;
+  const double filter_bytes = (MaxPackedTaps(g) + 1) * kVectorBytes;  // and the bias
   const auto strip_bytes = [&](int64_t strip) {
     // The last square of a transposition may read beyond the buffer's end: hence kCount more.
     const double buffer = static_cast<double>(kChannelRows) * strip * residues + kCount;

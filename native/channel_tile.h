@@ -17,6 +17,7 @@ struct ChannelArrays {
   // Vectors of accumulators, taps_step for each vector of channels: see PackFilterClasses().
   const typename S::Accumulator* taps;
   int64_t taps_step;
+  const typename S::Accumulator* bias;     // a vector for each vector of channels: see PackBias()
   int64_t window_rows;                     // units under the filter along the height
   int64_t row_stride;                      // between output rows, in units
   int64_t column_residues, column_stride;  // of the column axis
@@ -49,7 +50,7 @@ struct ChannelTile {
   int64_t out_column_step;
   int64_t rows_used, columns_used;
 
-  DEPTHWISE_INLINE void Run(int64_t channel, const A* taps, E* out) const {
+  DEPTHWISE_INLINE void Run(int64_t channel, const A* taps, const A* bias, E* out) const {
     V sums[kChannelRows][kChannelColumns] = {};
     const auto step = [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
@@ -62,6 +63,7 @@ struct ChannelTile {
     };
     ForEachInputRow<kChannelRows>(rows, arrays.window_rows, arrays.row_stride, rows_used, step);
     out += channel;
+    const V added = LoadUnaligned<V>(bias);
 #pragma GCC unroll 2
     for (int i = 0; i < kChannelRows; ++i) {
       if (i >= rows_used) break;
@@ -69,8 +71,7 @@ struct ChannelTile {
 #pragma GCC unroll 8
       for (int j = 0; j < kChannelColumns; ++j, to = Step(to, out_column_step)) {
         if (kClip && j >= columns_used) break;
-        // A tap on zero padding turns an underflow to -0 into +0; adding +0 does so everywhere.
-        StoreVector<S>(to, sums[i][j] + 0, arrays.stream);
+        StoreVector<S>(to, sums[i][j] + added, arrays.stream);
       }
       out += arrays.out_row_step;
     }
@@ -208,9 +209,11 @@ inline void ChannelColumns(const Geometry& g, const ChannelArrays<S>& arrays,
             .columns_used = columns.count,
         };
         const typename S::Accumulator* taps = first_taps;
+        const typename S::Accumulator* bias = arrays.bias;
         for (int64_t v = arrays.first_vector; v < arrays.last_vector; ++v) {
-          tile.Run(Min(v * kVectorLanes, arrays.channels - kVectorLanes), taps, to);
+          tile.Run(Min(v * kVectorLanes, arrays.channels - kVectorLanes), taps, bias, to);
           taps += arrays.taps_step;
+          bias += kVectorLanes;
         }
       };
       if (arrays.prefetch) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "pack.h"
 #include "simd.h"
 
 namespace depthwise::DEPTHWISE_ISA {
@@ -64,11 +65,10 @@ inline void DefinitionColumns(const ForwardProblem& problem, int64_t b, int64_t 
       for (int64_t e = 0; e < g.OutputChannels(); ++e) {
         const int64_t in_channel = g.transposed ? e * multiplier : e / multiplier;
         const int64_t tap_channel = g.transposed ? e * multiplier : e;
-        // +0 instead of -0 for an underflow, as in the other kernels.
         StoreOne<S>(pixel + e * out.channel,
                     DefinitionSum<S>(problem, rows, i / rows.out_step, columns, t,
                                      image + in_channel * in.channel, filter + tap_channel) +
-                        0);
+                        BiasOf<S>(problem, e));
       }
     }
   }

@@ -14,9 +14,14 @@ namespace depthwise::DEPTHWISE_ISA {
 // that would not stay in the second-level cache.
 inline constexpr int64_t kPackedTapBytes = 256 * 1024;
 
+// Of one vector of channels: its taps and its bias.
+inline double PackedChannelBytes(const Geometry& g) {
+  return (static_cast<double>(g.filter_height) * g.filter_width + 1) * kVectorBytes;
+}
+
 template <class S>
 inline int64_t DirectGroupVectors(const Geometry& g) {
-  const int64_t bytes_each = g.filter_height * g.filter_width * kVectorBytes;
+  const auto bytes_each = static_cast<int64_t>(PackedChannelBytes(g));
   // One more than the channels fill, if the second vector overlaps the first.
   return Min(CeilDiv(g.in_channels, kLanes<typename S::Accumulator>) + 1,
              Max(1, kPackedTapBytes / bytes_each));
@@ -28,13 +33,12 @@ template <class S>
 inline bool PlanDirect(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
   const Geometry& g = problem.geometry;
   if (!g.channels_last || g.channel_multiplier != 1 || problem.input_strides.channel != 1 ||
-      g.in_channels < kLanes<typename S::Accumulator> ||
-      static_cast<double>(g.filter_height) * g.filter_width * kVectorBytes > limit) {
+      g.in_channels < kLanes<typename S::Accumulator> || PackedChannelBytes(g) > limit) {
     return false;
   }
   plan->algorithm = Algorithm::kDirect;
   plan->blocks = 1;
-  plan->scratch_bytes = DirectGroupVectors<S>(g) * g.filter_height * g.filter_width * kVectorBytes;
+  plan->scratch_bytes = DirectGroupVectors<S>(g) * static_cast<int64_t>(PackedChannelBytes(g));
   return true;
 }
 
@@ -79,9 +83,20 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
       const int64_t channel = Min(peel + v * kCount, g.in_channels - kCount);
       to = PackFilterClasses<S>(problem, rows, channel, kCount, to);
     }
+    A* const biases = to;
+    if (peel > 0) {
+      PackBias<S>(problem, 0, kCount, kCount, 1, to);
+      to += kCount;
+    }
+    A* const group_biases = to;
+    for (int64_t v = first; v < last; ++v, to += kCount) {
+      const int64_t channel = Min(peel + v * kCount, g.in_channels - kCount);
+      PackBias<S>(problem, channel, kCount, kCount, 1, to);
+    }
     const ChannelArrays<S> arrays{
         .taps = group_taps,
         .taps_step = rows.window * g.filter_width * kCount,
+        .bias = group_biases,
         .window_rows = rows.window,
         .row_stride = rows.stride,
         .column_residues = ColumnResidues(g),
@@ -99,6 +114,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
     };
     ChannelArrays<S> first_vector = arrays;
     first_vector.taps = taps;
+    first_vector.bias = biases;
     first_vector.channels = kCount;
     first_vector.first_vector = 0;
     first_vector.last_vector = 1;

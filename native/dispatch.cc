@@ -160,7 +160,7 @@ void AddChunks(const FilterGradientKernels& kernels, const FilterGradientProblem
 void Forward(DType dtype, const ForwardProblem& problem) {
   const Geometry& g = problem.geometry;
   if (g.batch == 0 || g.out_height == 0 || g.out_width == 0) return;
-  if (g.in_height == 0 || g.in_width == 0) {
+  if ((g.in_height == 0 || g.in_width == 0) && problem.bias == nullptr) {
     const auto count = static_cast<size_t>(g.batch * g.out_height * g.out_width);
     const auto channels = static_cast<size_t>(g.OutputChannels());
     std::memset(problem.output, 0, count * channels * kElementSize[static_cast<int>(dtype)]);

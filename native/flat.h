@@ -25,7 +25,8 @@ template <class S>
 struct FlatArrays {
   // Vectors of accumulators, [window_rows, filter_width, phases, lanes]: see PackFilter().
   const typename S::Accumulator* taps;
-  int64_t window_rows;  // units under the filter along the height
+  const typename S::Accumulator* bias;  // a vector for each phase: see PackBias()
+  int64_t window_rows;                  // units under the filter along the height
   int64_t filter_width;
   int64_t row_stride;    // between output rows, in units
   int64_t pattern_step;  // between vectors whose lanes hold the same channels
@@ -47,6 +48,7 @@ struct FlatTile {
   const FlatArrays<S>& arrays;
   TileRows<A> rows;
   const A* taps;
+  const A* bias;
   const int64_t* tap_offsets;  // of the kWidth taps of a row
   int64_t rows_used;
 
@@ -60,6 +62,7 @@ struct FlatTile {
           taps + (r - kLast * arrays.row_stride) * arrays.filter_width * arrays.pattern_step);
     };
     ForEachInputRow<kFlatRows>(rows, arrays.window_rows, arrays.row_stride, rows_used, step);
+    const V added = LoadUnaligned<V>(bias);
 #pragma GCC unroll 4
     for (int i = 0; i < kFlatRows; ++i) {
       if (i >= rows_used) break;
@@ -67,11 +70,10 @@ struct FlatTile {
       int64_t count = room;
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j, to = Step(to, arrays.pattern_step)) {
-        // A tap on zero padding turns an underflow to -0 into +0; adding +0 does so everywhere.
         if (count >= kLanes<A>) {
-          StoreVector<S>(to, sums[i][j] + 0, arrays.stream);
+          StoreVector<S>(to, sums[i][j] + added, arrays.stream);
         } else if (count > 0) {
-          S::StorePartial(to, sums[i][j] + 0, count);
+          S::StorePartial(to, sums[i][j] + added, count);
         }
         count -= arrays.pattern_step;
       }
@@ -137,8 +139,8 @@ inline void FlatRows(const FlatArrays<S>& arrays, const TileRows<typename S::Acc
     for (int64_t phase = 0; phase < arrays.pattern_step; phase += kCount) {
       TileRows<typename S::Accumulator> tile_rows = rows;
       tile_rows.row += offset + phase;
-      const FlatTile<S, kVectors, kWidth> tile{arrays, tile_rows, arrays.taps + phase, tap_offsets,
-                                               rows_used};
+      const FlatTile<S, kVectors, kWidth> tile{
+          arrays, tile_rows, arrays.taps + phase, arrays.bias + phase, tap_offsets, rows_used};
       tile.Run(out + offset + phase, room - offset - phase);
     }
     offset += kVectors * arrays.pattern_step;
@@ -277,6 +279,9 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
   const int64_t first_channel = item.block * plan.period;
   PackFilter<S>(problem, rows, FlatTaps(g), first_channel, plan.period, plan.period, plan.phases,
                 filter);
+  const int64_t pattern_step = plan.phases * kCount;
+  A* const bias = filter + rows.window * g.filter_width * pattern_step;
+  PackBias<S>(problem, first_channel, plan.period, plan.period, plan.phases, bias);
   const int64_t first_input =
       g.transposed ? first_channel * rows.planes : first_channel / g.channel_multiplier;
   const E* image =
@@ -285,9 +290,9 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
 
   const bool strided = g.stride_width > 1 && !g.transposed;
   const int64_t reach = (g.filter_width - 1) * g.dilation_width;
-  const int64_t pattern_step = plan.phases * kCount;
   const FlatArrays<S> arrays{
       .taps = filter,
+      .bias = bias,
       .window_rows = rows.window,
       .filter_width = g.filter_width,
       .row_stride = rows.stride,
@@ -379,7 +384,7 @@ inline bool PlanFlat(const ForwardProblem& problem, double limit, ForwardPlan* p
   plan->ring_rows = MaxWindowRows(g, kFlatRows);
 
   const FlatStrips strips(g, plan->period, plan->phases, kCount);
-  const double filter_bytes = MaxPackedTaps(g) * plan->phases * kVectorBytes;
+  const double filter_bytes = (MaxPackedTaps(g) + 1) * plan->phases * kVectorBytes;  // and the bias
   const auto strip_bytes = [&](int64_t patterns) {
     return plan->ring_rows * strips.RowVectors(patterns) * kVectorBytes;
   };

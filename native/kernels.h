@@ -8,19 +8,21 @@
 
 namespace depthwise {
 
-// Same order and values as _DTYPE_CODES in src/depthwise/_numpy.py.
+// Same order and values as DTYPE_CODES in src/depthwise/_kernels.py.
 enum class DType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 3 };
 constexpr int kNumDTypes = 4;
 constexpr size_t kElementSize[kNumDTypes] = {4, 8, 2, 2};
 
 // Arrays of one forward call, or of one input gradient if the geometry is transposed (then `input`
 // is out_backprop and `output` the gradient). `filter` is C-contiguous; `input` has any strides;
-// `output` is C-contiguous in the order of geometry.channels_last and overlaps neither.
+// `bias`, one element for each output channel that is added to its sums, is contiguous or null;
+// `output` is C-contiguous in the order of geometry.channels_last and overlaps none of them.
 struct ForwardProblem {
   Geometry geometry;
   const void* input;
   Strides input_strides;
   const void* filter;
+  const void* bias;
   void* output;
   Strides output_strides;
 };

@@ -98,6 +98,28 @@ inline typename S::Accumulator* PackFilterClasses(const ForwardProblem& problem,
   return to;
 }
 
+// What is added to the sums of an output channel before they are stored. Without a bias that is +0,
+// and a bias of -0 becomes +0: a tap on zero padding turns a sum that underflowed to -0 into +0,
+// and adding +0 does so everywhere.
+template <class S>
+DEPTHWISE_INLINE typename S::Accumulator BiasOf(const ForwardProblem& problem, int64_t channel) {
+  if (problem.bias == nullptr) return 0;
+  return S::LoadOne(static_cast<const typename S::Element*>(problem.bias) + channel) + 0;
+}
+
+// The same of the output channels [first, first + channels), which repeat every `period` lanes, as
+// `phases` vectors.
+template <class S>
+inline void PackBias(const ForwardProblem& problem, int64_t first, int64_t channels, int64_t period,
+                     int64_t phases, typename S::Accumulator* to) {
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  int64_t c = 0;
+  for (int64_t i = 0; i < phases * kCount; ++i) {
+    to[i] = c < channels ? BiasOf<S>(problem, first + c) : 0;
+    if (++c == period) c = 0;
+  }
+}
+
 template <class A>
 DEPTHWISE_INLINE void FillZero(A* begin, A* end) {
   while (begin < end) *begin++ = 0;

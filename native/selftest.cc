@@ -121,7 +121,7 @@ using Numbers = std::vector<float>;
 struct Problem {
   Geometry geometry;
   Strides in, out;
-  Numbers input, filter, out_backprop;              // drawn
+  Numbers input, filter, bias, out_backprop;        // drawn
   Numbers output, input_backprop, filter_backprop;  // by the definition
 };
 
@@ -139,6 +139,7 @@ Problem DrawProblem(Random& random, const Geometry& g) {
   p.input = Draw(random, static_cast<size_t>(g.batch * p.in.batch), 1);
   p.filter =
       Draw(random, static_cast<size_t>(g.filter_height * g.filter_width * g.OutputChannels()), 3);
+  p.bias = Draw(random, static_cast<size_t>(g.OutputChannels()), 3);
   p.out_backprop = Draw(random, static_cast<size_t>(g.batch * p.out.batch), 1);
   p.output.resize(p.out_backprop.size());
   p.input_backprop.resize(p.input.size());
@@ -160,6 +161,7 @@ void AddTap(Problem& p, int64_t b, int64_t i, int64_t j, int64_t e, int64_t di, 
   p.filter_backprop[tap] += p.input[in] * p.out_backprop[out];
 }
 
+// Sets the output without a bias, and both gradients.
 void Define(Problem& p) {
   const Geometry& g = p.geometry;
   for (int64_t b = 0; b < g.batch; ++b) {
@@ -173,6 +175,21 @@ void Define(Problem& p) {
       }
     }
   }
+}
+
+Numbers OutputWithBias(const Problem& p) {
+  const Geometry& g = p.geometry;
+  Numbers output = p.output;
+  for (int64_t b = 0; b < g.batch; ++b) {
+    for (int64_t i = 0; i < g.out_height; ++i) {
+      for (int64_t j = 0; j < g.out_width; ++j) {
+        for (int64_t e = 0; e < g.OutputChannels(); ++e) {
+          output[Offset(p.out, b, i, j, e)] += p.bias[static_cast<size_t>(e)];
+        }
+      }
+    }
+  }
+  return output;
 }
 
 Array ToArray(DType dtype, const Numbers& numbers) {
@@ -207,14 +224,18 @@ bool Check(Random& random, DType dtype, const Geometry& g) {
   Problem p = DrawProblem(random, g);
   Define(p);
   Array input = ToArray(dtype, p.input), filter = ToArray(dtype, p.filter);
-  Array out_backprop = ToArray(dtype, p.out_backprop);
-  return Writes(
-             "output", dtype, p.output,
-             [&](void* to) { Forward(dtype, {g, input.At(0), p.in, filter.At(0), to, p.out}); }) &&
+  Array bias = ToArray(dtype, p.bias), out_backprop = ToArray(dtype, p.out_backprop);
+  const auto forward = [&](const void* bias_or_null) {
+    return [&, bias_or_null](void* to) {
+      Forward(dtype, {g, input.At(0), p.in, filter.At(0), bias_or_null, to, p.out});
+    };
+  };
+  return Writes("output", dtype, p.output, forward(nullptr)) &&
+         Writes("output with bias", dtype, OutputWithBias(p), forward(bias.At(0))) &&
          Writes("input_backprop", dtype, p.input_backprop,
                 [&](void* to) {
-                  Forward(dtype,
-                          {Transposed(g), out_backprop.At(0), p.out, filter.At(0), to, p.in});
+                  Forward(dtype, {Transposed(g), out_backprop.At(0), p.out, filter.At(0), nullptr,
+                                  to, p.in});
                 }) &&
          Writes("filter_backprop", dtype, p.filter_backprop, [&](void* to) {
            FilterGradient(dtype, {g, input.At(0), p.in, out_backprop.At(0), p.out, to});

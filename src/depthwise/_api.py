@@ -1,4 +1,4 @@
-"""The public forward function: validated geometry, then the backend of the array type."""
+"""The public forward function: its documentation, and the way to the backend of the arrays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from ._backends import find_backend
 from ._errors import DOCUMENTED, begin_with, check_name
-from ._geometry import make_geometry
 
 ArrayT = TypeVar("ArrayT")
 
@@ -107,12 +106,14 @@ def depthwise_conv2d(
     if name is not None:
         check_name(name)
     try:
-        backend = find_backend(input)
-        input_array, filter_array = backend.as_arrays(input, filter, ("input", "filter"))
-        geometry = make_geometry(
-            input_array.shape, filter_array.shape, strides, padding, data_format, dilations
-        )
-        output: ArrayT = backend.depthwise_conv2d(input_array, filter_array, geometry)
+        backend = find_backend(input, filter, ("input", "filter"))
+        arguments = (input, filter, strides, padding, data_format, dilations)
+        output: ArrayT
+        if name is None:
+            output = backend.depthwise_conv2d(*arguments)
+        else:
+            with backend.trace_scope(name):
+                output = backend.depthwise_conv2d(*arguments)
     except DOCUMENTED as error:
         begin_with(name, error)
         raise

@@ -6,12 +6,13 @@ Requirements that shaped this file:
   memory;
 - a call on a tiny image costs microseconds, so that solved problems are cached.
 
-Called by ``_api`` and ``_gradients``; calls ``_arguments`` for what users write and ``_axis`` for
+Called by the backends; calls ``_arguments`` for what users write and ``_axis`` for
 the arithmetic.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -66,6 +67,12 @@ class Geometry:
     def filter_shape(self) -> tuple[int, int, int, int]:
         """Shape of the filter, the same for both data formats."""
         return (self.filter_height, self.filter_width, self.in_channels, self.channel_multiplier)
+
+    @cached_property
+    def fields(self) -> tuple[int, ...]:
+        """All of it as integers, in the order of the native struct, whose last field is NHWC."""
+        *numbers, data_format = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return (*numbers, data_format == "NHWC")
 
     def _ordered(self, height: int, width: int, channels: int) -> tuple[int, int, int, int]:
         if self.data_format == "NHWC":

@@ -1,4 +1,4 @@
-"""The public gradients: validated geometry, then the backend of the array type."""
+"""The public gradients: their documentation, and the way to the backend of the arrays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from ._backends import find_backend
 from ._errors import DOCUMENTED, begin_with, check_name
-from ._geometry import make_backprop_filter_geometry, make_backprop_input_geometry
 
 ArrayT = TypeVar("ArrayT")
 
@@ -99,19 +98,14 @@ def depthwise_conv2d_backprop_input(
     if name is not None:
         check_name(name)
     try:
-        backend = find_backend(filter)
-        arguments = ("filter", "out_backprop")
-        filter_array, out_array = backend.as_arrays(filter, out_backprop, arguments)
-        geometry = make_backprop_input_geometry(
-            input_sizes,
-            filter_array.shape,
-            out_array.shape,
-            strides,
-            padding,
-            data_format,
-            dilations,
-        )
-        gradient: ArrayT = backend.backprop_input(filter_array, out_array, geometry)
+        backend = find_backend(filter, out_backprop, ("filter", "out_backprop"))
+        arguments = (input_sizes, filter, out_backprop, strides, padding, data_format, dilations)
+        gradient: ArrayT
+        if name is None:
+            gradient = backend.depthwise_conv2d_backprop_input(*arguments)
+        else:
+            with backend.trace_scope(name):
+                gradient = backend.depthwise_conv2d_backprop_input(*arguments)
     except DOCUMENTED as error:
         begin_with(name, error)
         raise
@@ -204,19 +198,14 @@ def depthwise_conv2d_backprop_filter(
     if name is not None:
         check_name(name)
     try:
-        backend = find_backend(input)
-        arguments = ("input", "out_backprop")
-        input_array, out_array = backend.as_arrays(input, out_backprop, arguments)
-        geometry = make_backprop_filter_geometry(
-            input_array.shape,
-            filter_sizes,
-            out_array.shape,
-            strides,
-            padding,
-            data_format,
-            dilations,
-        )
-        gradient: ArrayT = backend.backprop_filter(input_array, out_array, geometry)
+        backend = find_backend(input, out_backprop, ("input", "out_backprop"))
+        arguments = (input, filter_sizes, out_backprop, strides, padding, data_format, dilations)
+        gradient: ArrayT
+        if name is None:
+            gradient = backend.depthwise_conv2d_backprop_filter(*arguments)
+        else:
+            with backend.trace_scope(name):
+                gradient = backend.depthwise_conv2d_backprop_filter(*arguments)
     except DOCUMENTED as error:
         begin_with(name, error)
         raise
