@@ -18,6 +18,7 @@
 #include "dispatch.h"
 #include "output_memory.h"
 #include "parallel.h"
+#include "xla_handlers.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -186,6 +187,14 @@ int GetBuffer(PyObject* self, Py_buffer* view, int flags) {
 PyType_Slot output_memory_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(GetBuffer)},
                                      {0, nullptr}};
 
+nb::dict XlaHandlers() {
+  nb::dict handlers;
+  for (const XlaHandler& handler : kXlaHandlers) {
+    handlers[handler.name] = nb::capsule(handler.function);
+  }
+  return handlers;
+}
+
 nb::dict TileConstants() {
   const KernelTable& table = CurrentTable();
   nb::dict constants;
@@ -229,6 +238,9 @@ NB_MODULE(_native, m) {
         nb::arg("input").noconvert(), nb::arg("out_backprop").noconvert(),
         nb::arg("filter_backprop").noconvert(),
         "Computes filter_backprop, C-contiguous; input and out_backprop may have any strides.");
+
+  m.def("xla_handlers", &XlaHandlers,
+        "The same three functions for jax.ffi.register_ffi_target(), by name.");
 
   m.def("set_num_threads", &SetNumThreads, "n"_a);
   m.def("get_num_threads", &GetNumThreads);
