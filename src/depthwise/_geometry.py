@@ -95,22 +95,34 @@ def make_geometry(
     The last two are the arguments that the shapes come from. Raises TypeError, ValueError or
     OverflowError with a message that names the argument, what was given and what was needed.
     """
+    options = normalize_options(strides, padding, data_format, dilations)
+    return solve_geometry(input_shape, filter_shape, *options, input_argument, filter_argument)
+
+
+def normalize_options(
+    strides: Any, padding: Any, data_format: Any, dilations: Any
+) -> tuple[tuple[int, ...], Padding, Literal["NHWC", "NCHW"], tuple[int, ...]]:
+    """Return the arguments that no shape is needed for as tuples and strings, of the right types.
+
+    Here alone a dilation together with a stride is refused: TensorFlow documents it so, other
+    libraries compute it, and so do the kernels.
+    """
     if data_format is None:
         data_format = "NHWC"
     elif not isinstance(data_format, str) or data_format not in ("NHWC", "NCHW"):
         raise ValueError(f'data_format is {data_format!r}; needed None, "NHWC" or "NCHW"')
     if not isinstance(padding, str):
         padding = explicit_padding(padding)
-    return _solve(
-        input_shape,
-        filter_shape,
-        integers(strides, "strides", 4),
-        padding,
-        data_format,
-        (1, 1) if dilations is None else integers(dilations, "dilations", 2),
-        input_argument,
-        filter_argument,
-    )
+    strides = integers(strides, "strides", 4)
+    if dilations is None:
+        return strides, padding, data_format, (1, 1)
+    dilations = integers(dilations, "dilations", 2)
+    if max(dilations) > 1 and max(strides) > 1:
+        raise ValueError(
+            f"dilations is {list(dilations)} and strides is {list(strides)}; if a dilation is "
+            "greater than 1, all strides must be 1"
+        )
+    return strides, padding, data_format, dilations
 
 
 def make_backprop_input_geometry(
@@ -129,7 +141,7 @@ def make_backprop_input_geometry(
     geometry = make_geometry(
         input_shape, filter_shape, strides, padding, data_format, dilations, "input_sizes"
     )
-    _check_out_backprop(geometry, out_backprop_shape)
+    check_out_backprop(geometry, out_backprop_shape)
     return geometry
 
 
@@ -155,11 +167,12 @@ def make_backprop_filter_geometry(
         dilations,
         filter_argument="filter_sizes",
     )
-    _check_out_backprop(geometry, out_backprop_shape)
+    check_out_backprop(geometry, out_backprop_shape)
     return geometry
 
 
-def _check_out_backprop(geometry: Geometry, shape: tuple[int, ...]) -> None:
+def check_out_backprop(geometry: Geometry, shape: tuple[int, ...]) -> None:
+    """Raise ValueError if `shape` is not that of the output."""
     if shape != geometry.output_shape:
         raise ValueError(
             f"out_backprop has shape {shape}; needed {geometry.output_shape}, the shape of the "
@@ -168,15 +181,15 @@ def _check_out_backprop(geometry: Geometry, shape: tuple[int, ...]) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _solve(
+def solve_geometry(
     input_shape: tuple[int, ...],
     filter_shape: tuple[int, ...],
     strides: tuple[int, ...],
     padding: Padding,
     data_format: Literal["NHWC", "NCHW"],
     dilations: tuple[int, ...],
-    input_argument: str,
-    filter_argument: str,
+    input_argument: str = "input",
+    filter_argument: str = "filter",
 ) -> Geometry:
     """Check the values of arguments whose types are right, and compute the geometry."""
     if len(input_shape) != 4:
@@ -200,11 +213,6 @@ def _solve(
         raise ValueError(
             f"strides is {list(strides)}; needed 1 for batch and channels "
             f'(data_format="{data_format}")'
-        )
-    if max(dilations) > 1 and max(strides) > 1:
-        raise ValueError(
-            f"dilations is {list(dilations)} and strides is {list(strides)}; if a dilation is "
-            "greater than 1, all strides must be 1"
         )
     filter_height, filter_width, in_channels, channel_multiplier = filter_shape
     if input_shape[channels] != in_channels:

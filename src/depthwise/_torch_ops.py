@@ -1,0 +1,478 @@
+"""The three functions as operators of PyTorch, differentiable to any order.
+
+Requirements that shaped this file:
+- torch.compile and torch.export see one operator with the user's arguments, whose sizes may be
+  symbols: so the geometry is made inside of it, and once more for fake tensors;
+- a call without gradients may cost no more than a few microseconds. An operator whose gradient is
+  registered with torch.library takes 14 us a call, 43 with gradients; one without takes 6. So
+  the gradients are those of autograd functions around operators that know of none;
+- NCHW tensors in channels-last memory run on the kernels for NHWC, and give such tensors;
+- PyTorch's tensors are seen as NumPy's without a copy, and the results likewise.
+
+``depthwise.torch`` calls it, with arguments whose types it has checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function, forward_ad
+
+from . import _kernels
+from ._geometry import Geometry, Padding, check_out_backprop, solve_geometry
+
+# What the operators take besides tensors and sizes: strides, padding, explicit_paddings,
+# data_format, dilations. An operator has no argument that is a string or a list, so that the
+# padding is two, as in TensorFlow's own operators.
+Options = tuple[tuple[int, ...], str, tuple[int, ...], str, tuple[int, ...]]
+
+_OPTIONS = (
+    "SymInt[] strides, str padding, SymInt[] explicit_paddings, str data_format, "
+    "SymInt[] dilations"
+)
+
+# PyTorch's types, NumPy's that their memory is seen as, and the kernels' codes.
+DTYPES = {
+    torch.float32: (np.dtype(np.float32), _kernels.DTYPE_CODES["float32"]),
+    torch.float64: (np.dtype(np.float64), _kernels.DTYPE_CODES["float64"]),
+    torch.float16: (np.dtype(np.float16), _kernels.DTYPE_CODES["float16"]),
+    torch.bfloat16: (np.dtype(np.uint16), _kernels.DTYPE_CODES["bfloat16"]),
+}
+
+
+def make_options(
+    strides: tuple[int, ...], padding: Padding, data_format: str, dilations: tuple[int, ...]
+) -> Options:
+    """Return the options of an operator from what ``normalize_options`` returns."""
+    if isinstance(padding, str):
+        return strides, padding, (), data_format, dilations
+    return strides, "EXPLICIT", tuple(n for pair in padding for n in pair), data_format, dilations
+
+
+def conv2d(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
+    """Return the output, plus ``bias[k*channel_multiplier + q]`` if there is a bias."""
+    if _is_differentiated(input, filter, bias):
+        output: Tensor = _Conv2d.apply(input, filter, bias, *options)
+        return output
+    return _conv2d(input, filter, bias, *options)
+
+
+def backprop_input(
+    input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
+) -> Tensor:
+    """Return the gradient with respect to the input."""
+    if _is_differentiated(filter, out_backprop):
+        gradient: Tensor = _BackpropInput.apply(input_sizes, filter, out_backprop, *options)
+        return gradient
+    return _backprop_input(input_sizes, filter, out_backprop, *options)
+
+
+def backprop_filter(
+    input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
+) -> Tensor:
+    """Return the gradient with respect to the filter."""
+    if _is_differentiated(input, out_backprop):
+        gradient: Tensor = _BackpropFilter.apply(input, filter_sizes, out_backprop, *options)
+        return gradient
+    return _backprop_filter(input, filter_sizes, out_backprop, *options)
+
+
+def _is_differentiated(*tensors: Tensor | None) -> bool:
+    """Whether autograd has to know of an operation on these tensors, in reverse or forward mode."""
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    # With no level of forward-mode differentiation this is one comparison.
+    return forward_ad._current_level >= 0
+
+
+# The operators: a kernel for CPU tensors, and the shape and strides of its result for fake ones.
+
+_library = torch.library.Library("depthwise", "DEF")
+
+
+def _define(
+    name: str, arguments: str, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]
+) -> Any:
+    _library.define(
+        f"{name}({arguments}, {_OPTIONS}) -> Tensor",
+        tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order),
+    )
+    _library.impl(name, kernel, "CPU")
+    torch.library.register_fake(f"depthwise::{name}", fake, lib=_library)
+    return getattr(torch.ops.depthwise, name).default
+
+
+def _solve(
+    solve: Callable[..., Geometry],
+    input_sizes: Sequence[int],
+    filter_sizes: Sequence[int],
+    strides: Sequence[int],
+    padding: str,
+    explicit_paddings: Sequence[int],
+    data_format: str,
+    dilations: Sequence[int],
+) -> Geometry:
+    """Return the geometry, by ``solve_geometry`` or what it wraps."""
+    pads: Padding = padding
+    if padding == "EXPLICIT":
+        pads = tuple(zip(explicit_paddings[::2], explicit_paddings[1::2], strict=True))
+    return solve(
+        tuple(input_sizes), tuple(filter_sizes), tuple(strides), pads, data_format, tuple(dilations)
+    )
+
+
+# Symbolic sizes have no hash, so that no cache takes them.
+_solve_symbolic: Callable[..., Geometry] = solve_geometry.__wrapped__
+
+
+def _is_channels_last(image: Tensor, data_format: str) -> bool:
+    """Whether an NCHW image lies in memory as NHWC."""
+    strides = image.stride()
+    return data_format == "NCHW" and strides[1] == 1 and strides[3] != 1 and image.shape[1] > 1
+
+
+@lru_cache(maxsize=1024)
+def _as_nhwc(geometry: Geometry) -> Geometry:
+    return dataclasses.replace(geometry, data_format="NHWC")
+
+
+def _to_numpy(tensor: Tensor, channels_last: bool = False) -> np.ndarray[Any, Any]:
+    """Return a view as the kernels read it: NHWC if an NCHW image is `channels_last`."""
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    if 0 in tensor.stride():  # The gradient of a sum repeats one number, which packs slowly.
+        tensor = tensor.contiguous()
+    array: np.ndarray[Any, Any] = tensor.detach().numpy()
+    return array.transpose(0, 2, 3, 1) if channels_last else array
+
+
+def _from_numpy(array: np.ndarray[Any, Any], dtype: torch.dtype, channels_last: bool) -> Tensor:
+    """Return what the kernels made as a tensor, in the shape of the operator's images."""
+    tensor = torch.from_numpy(array.transpose(0, 3, 1, 2) if channels_last else array)
+    return tensor.view(dtype) if dtype is torch.bfloat16 else tensor
+
+
+def _fake_image(image: Tensor, shape: Sequence[int], data_format: str) -> Tensor:
+    """Return an empty tensor with the strides that the kernels' result has."""
+    if _is_channels_last(image, data_format):
+        return image.new_empty(shape).to(memory_format=torch.channels_last)
+    return image.new_empty(shape)
+
+
+def _conv2d_cpu(
+    input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any
+) -> Tensor:
+    geometry = _solve(solve_geometry, input.shape, filter.shape, *options)
+    channels_last = _is_channels_last(input, geometry.data_format)
+    if channels_last:
+        geometry = _as_nhwc(geometry)
+    output = _kernels.forward(
+        geometry,
+        *DTYPES[input.dtype],
+        _to_numpy(input, channels_last),
+        _to_numpy(filter),
+        None if bias is None else _to_numpy(bias.contiguous()),
+    )
+    return _from_numpy(output, input.dtype, channels_last)
+
+
+def _conv2d_fake(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
+    geometry = _solve(_solve_symbolic, input.shape, filter.shape, *options)
+    return _fake_image(input, geometry.output_shape, geometry.data_format)
+
+
+def _backprop_input_cpu(
+    input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, *options: Any
+) -> Tensor:
+    geometry = _solve(solve_geometry, input_sizes, filter.shape, *options)
+    check_out_backprop(geometry, tuple(out_backprop.shape))
+    channels_last = _is_channels_last(out_backprop, geometry.data_format)
+    if channels_last:
+        geometry = _as_nhwc(geometry)
+    gradient = _kernels.backprop_input(
+        geometry,
+        *DTYPES[filter.dtype],
+        _to_numpy(filter),
+        _to_numpy(out_backprop, channels_last),
+    )
+    return _from_numpy(gradient, filter.dtype, channels_last)
+
+
+def _backprop_input_fake(
+    input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, *options: Any
+) -> Tensor:
+    geometry = _solve(_solve_symbolic, input_sizes, filter.shape, *options)
+    return _fake_image(out_backprop, geometry.input_shape, geometry.data_format)
+
+
+def _backprop_filter_cpu(
+    input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, *options: Any
+) -> Tensor:
+    geometry = _solve(solve_geometry, input.shape, filter_sizes, *options)
+    check_out_backprop(geometry, tuple(out_backprop.shape))
+    channels_last = _is_channels_last(input, geometry.data_format)
+    if channels_last:
+        geometry = _as_nhwc(geometry)
+    if channels_last != _is_channels_last(out_backprop, "NCHW") and out_backprop.shape[1] > 1:
+        # Two images in different orders would be packed element by element.
+        order = torch.channels_last if channels_last else torch.contiguous_format
+        out_backprop = out_backprop.contiguous(memory_format=order)
+    gradient = _kernels.backprop_filter(
+        geometry,
+        *DTYPES[input.dtype],
+        _to_numpy(input, channels_last),
+        _to_numpy(out_backprop, channels_last),
+    )
+    return _from_numpy(gradient, input.dtype, channels_last=False)
+
+
+def _backprop_filter_fake(
+    input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, *options: Any
+) -> Tensor:
+    geometry = _solve(_solve_symbolic, input.shape, filter_sizes, *options)
+    return input.new_empty(geometry.filter_shape)
+
+
+_conv2d = _define(
+    "depthwise_conv2d", "Tensor input, Tensor filter, Tensor? bias", _conv2d_cpu, _conv2d_fake
+)
+_backprop_input = _define(
+    "depthwise_conv2d_backprop_input",
+    "SymInt[] input_sizes, Tensor filter, Tensor out_backprop",
+    _backprop_input_cpu,
+    _backprop_input_fake,
+)
+_backprop_filter = _define(
+    "depthwise_conv2d_backprop_filter",
+    "Tensor input, SymInt[] filter_sizes, Tensor out_backprop",
+    _backprop_filter_cpu,
+    _backprop_filter_fake,
+)
+
+
+# torch.func.vmap: the mapped axis becomes part of the batch if the filter is the same for all of
+# it, else part of the channels, before those of each image.
+
+
+def _channel_axis(options: Options) -> int:
+    return 1 if options[3] == "NCHW" else 3
+
+
+def _fold(tensor: Tensor, dim: int | None, size: int, axis: int) -> Tensor:
+    """Make the mapped axis `dim` part of `axis`; a tensor without it is repeated."""
+    tensor = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return tensor.movedim(0, axis).flatten(axis, axis + 1)
+
+
+def _unfold(tensor: Tensor, size: int, axis: int) -> tuple[Tensor, int]:
+    """Undo _fold(); returns the tensor and where the mapped axis is."""
+    return tensor.unflatten(axis, (size, tensor.shape[axis] // size)), axis
+
+
+def _times(sizes: Sequence[int], size: int, axis: int) -> list[int]:
+    """Return `sizes` with as much more along `axis`."""
+    return [n * size if i == axis else n for i, n in enumerate(sizes)]
+
+
+def _conv2d_vmap(
+    info: Any,
+    in_dims: tuple[Any, ...],
+    input: Tensor,
+    filter: Tensor,
+    bias: Tensor | None,
+    *options: Any,
+) -> tuple[Tensor, int]:
+    size = info.batch_size
+    input_dim, filter_dim, bias_dim = in_dims[:3]
+    axis = 0
+    if filter_dim is not None or bias_dim is not None:
+        axis = _channel_axis(options)
+        filter = _fold(filter, filter_dim, size, 2)
+        bias = None if bias is None else _fold(bias, bias_dim, size, 0)
+    return _unfold(conv2d(_fold(input, input_dim, size, axis), filter, bias, options), size, axis)
+
+
+def _backprop_input_vmap(
+    info: Any,
+    in_dims: tuple[Any, ...],
+    input_sizes: Sequence[int],
+    filter: Tensor,
+    out_backprop: Tensor,
+    *options: Any,
+) -> tuple[Tensor, int]:
+    size = info.batch_size
+    _, filter_dim, out_dim = in_dims[:3]
+    axis = 0
+    if filter_dim is not None:
+        axis = _channel_axis(options)
+        filter = _fold(filter, filter_dim, size, 2)
+    input_sizes = _times(input_sizes, size, axis)
+    out_backprop = _fold(out_backprop, out_dim, size, axis)
+    return _unfold(backprop_input(input_sizes, filter, out_backprop, options), size, axis)
+
+
+def _backprop_filter_vmap(
+    info: Any,
+    in_dims: tuple[Any, ...],
+    input: Tensor,
+    filter_sizes: Sequence[int],
+    out_backprop: Tensor,
+    *options: Any,
+) -> tuple[Tensor, int]:
+    size = info.batch_size
+    axis = _channel_axis(options)
+    input = _fold(input, in_dims[0], size, axis)
+    out_backprop = _fold(out_backprop, in_dims[2], size, axis)
+    filter_sizes = _times(filter_sizes, size, 2)
+    return _unfold(backprop_filter(input, filter_sizes, out_backprop, options), size, 2)
+
+
+if hasattr(torch.library, "register_vmap"):  # from PyTorch 2.5 on
+    torch.library.register_vmap(_conv2d, _conv2d_vmap, lib=_library)
+    torch.library.register_vmap(_backprop_input, _backprop_input_vmap, lib=_library)
+    torch.library.register_vmap(_backprop_filter, _backprop_filter_vmap, lib=_library)
+
+
+# Every function is linear in each of its tensors, so that the derivatives of each are the others.
+
+
+def _sum(*terms: Tensor | None) -> Tensor | None:
+    """Return the sum of the tangents that there are."""
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
+
+
+class _Conv2d(Function):
+    @staticmethod
+    def forward(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
+        return _conv2d(input, filter, bias, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        input, filter, _, *options = inputs
+        ctx.save_for_backward(input, filter)
+        ctx.save_for_forward(input, filter)
+        ctx.output_sizes, ctx.options = output.shape, tuple(options)
+
+    @staticmethod
+    def backward(ctx: Any, out_backprop: Tensor) -> tuple[Tensor | None, ...]:
+        input, filter = ctx.saved_tensors
+        options = ctx.options
+        needs_input, needs_filter, needs_bias = ctx.needs_input_grad[:3]
+        pixels = (0, 2, 3) if options[3] == "NCHW" else (0, 1, 2)
+        return (
+            backprop_input(input.shape, filter, out_backprop, options) if needs_input else None,
+            backprop_filter(input, filter.shape, out_backprop, options) if needs_filter else None,
+            out_backprop.sum(pixels) if needs_bias else None,
+            *(None for _ in options),
+        )
+
+    @staticmethod
+    def jvp(
+        ctx: Any, input_t: Tensor | None, filter_t: Tensor | None, bias_t: Tensor | None, *_: Any
+    ) -> Tensor | None:
+        input, filter = ctx.saved_tensors
+        options = ctx.options
+        if bias_t is not None:
+            bias_t = bias_t.view(-1, 1, 1) if options[3] == "NCHW" else bias_t
+            bias_t = bias_t.expand(ctx.output_sizes)
+        return _sum(
+            None if input_t is None else conv2d(input_t, filter, None, options),
+            None if filter_t is None else conv2d(input, filter_t, None, options),
+            bias_t,
+        )
+
+    vmap = staticmethod(_conv2d_vmap)
+
+
+class _BackpropInput(Function):
+    @staticmethod
+    def forward(
+        input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, *options: Any
+    ) -> Tensor:
+        return _backprop_input(input_sizes, filter, out_backprop, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        ctx.input_sizes, filter, out_backprop, *options = inputs
+        ctx.save_for_backward(filter, out_backprop)
+        ctx.save_for_forward(filter, out_backprop)
+        ctx.options = tuple(options)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        filter, out_backprop = ctx.saved_tensors
+        options = ctx.options
+        _, needs_filter, needs_out = ctx.needs_input_grad[:3]
+        return (
+            None,
+            backprop_filter(gradient, filter.shape, out_backprop, options)
+            if needs_filter
+            else None,
+            conv2d(gradient, filter, None, options) if needs_out else None,
+            *(None for _ in options),
+        )
+
+    @staticmethod
+    def jvp(
+        ctx: Any, _: None, filter_t: Tensor | None, out_t: Tensor | None, *__: Any
+    ) -> Tensor | None:
+        filter, out_backprop = ctx.saved_tensors
+        sizes, options = ctx.input_sizes, ctx.options
+        return _sum(
+            None if filter_t is None else backprop_input(sizes, filter_t, out_backprop, options),
+            None if out_t is None else backprop_input(sizes, filter, out_t, options),
+        )
+
+    vmap = staticmethod(_backprop_input_vmap)
+
+
+class _BackpropFilter(Function):
+    @staticmethod
+    def forward(
+        input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, *options: Any
+    ) -> Tensor:
+        return _backprop_filter(input, filter_sizes, out_backprop, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        input, ctx.filter_sizes, out_backprop, *options = inputs
+        ctx.save_for_backward(input, out_backprop)
+        ctx.save_for_forward(input, out_backprop)
+        ctx.options = tuple(options)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        input, out_backprop = ctx.saved_tensors
+        options = ctx.options
+        needs_input, _, needs_out = ctx.needs_input_grad[:3]
+        return (
+            backprop_input(input.shape, gradient, out_backprop, options) if needs_input else None,
+            None,
+            conv2d(input, gradient, None, options) if needs_out else None,
+            *(None for _ in options),
+        )
+
+    @staticmethod
+    def jvp(
+        ctx: Any, input_t: Tensor | None, _: None, out_t: Tensor | None, *__: Any
+    ) -> Tensor | None:
+        input, out_backprop = ctx.saved_tensors
+        sizes, options = ctx.filter_sizes, ctx.options
+        return _sum(
+            None if input_t is None else backprop_filter(input_t, sizes, out_backprop, options),
+            None if out_t is None else backprop_filter(input, sizes, out_t, options),
+        )
+
+    vmap = staticmethod(_backprop_filter_vmap)
