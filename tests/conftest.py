@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -15,10 +16,13 @@ import pytest
 import depthwise
 from depthwise import _native
 
+FRAMEWORKS = ("jax", "tensorflow", "torch")
+
 SEED = int(os.environ.get("DEPTHWISE_TEST_SEED", random.randrange(2**32)))
 
-# For TensorFlow, whichever test imports it first: with AMX oneDNN returns memory that it never wrote
-# for bfloat16 with a stride and a channel multiplier (60 of 60 drawn 1x23x6x26 with 2x4 filters).
+# For TensorFlow, whichever test imports it first: with AMX oneDNN returns memory that it never
+# wrote for bfloat16 with a stride and a channel multiplier (60 of 60 drawn 1x23x6x26 with 2x4
+# filters).
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 
 hypothesis.settings.register_profile("depthwise", print_blob=True, deadline=None)
@@ -30,17 +34,30 @@ def pytest_report_header() -> str:
     return f"instruction sets: {isas}; to repeat the drawn tests: DEPTHWISE_TEST_SEED={SEED}"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need TensorFlow, unless they are asked for.
+def _is_asked_for(framework: str, config: pytest.Config) -> bool:
+    """Whether `-m FRAMEWORK` or DEPTHWISE_TEST_FRAMEWORK=1 asks for the tests of a framework."""
+    variable = f"DEPTHWISE_TEST_{framework.upper()}"
+    return os.environ.get(variable) == "1" or framework in config.option.markexpr
 
-    They are asked for by `-m tensorflow` or by DEPTHWISE_TEST_TENSORFLOW=1, and then fail if it
-    cannot be imported.
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files of frameworks that are not asked for.
+
+    They are named and marked after the framework, and import it: if it is asked for and cannot be
+    imported, that is a failure.
     """
-    if os.environ.get("DEPTHWISE_TEST_TENSORFLOW") == "1" or "tensorflow" in config.option.markexpr:
-        return
-    left_out = [item for item in items if "tensorflow" in item.keywords]
+    for framework in FRAMEWORKS:
+        if collection_path.name.startswith(f"test_{framework}"):
+            return None if _is_asked_for(framework, config) else True
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out single tests that need a framework, in the same way."""
+    missing = [name for name in FRAMEWORKS if not _is_asked_for(name, config)]
+    left_out = [item for item in items if any(name in item.keywords for name in missing)]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if "tensorflow" not in item.keywords]
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(params=_native.supported_isas())

@@ -33,8 +33,7 @@ from ._geometry import Geometry, Padding, check_out_backprop, solve_geometry
 Options = tuple[tuple[int, ...], str, tuple[int, ...], str, tuple[int, ...]]
 
 _OPTIONS = (
-    "SymInt[] strides, str padding, SymInt[] explicit_paddings, str data_format, "
-    "SymInt[] dilations"
+    "SymInt[] strides, str padding, SymInt[] explicit_paddings, str data_format, SymInt[] dilations"
 )
 
 # PyTorch's types, NumPy's that their memory is seen as, and the kernels' codes.
@@ -57,8 +56,9 @@ def make_options(
 
 def conv2d(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
     """Return the output, plus ``bias[k*channel_multiplier + q]`` if there is a bias."""
-    if _is_differentiated(input, filter, bias):
-        output: Tensor = _Conv2d.apply(input, filter, bias, *options)
+    function = _function_for((_Conv2d, _DualConv2d), input, filter, bias)
+    if function is not None:
+        output: Tensor = function.apply(input, filter, bias, *options)
         return output
     return _conv2d(input, filter, bias, *options)
 
@@ -67,8 +67,9 @@ def backprop_input(
     input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
 ) -> Tensor:
     """Return the gradient with respect to the input."""
-    if _is_differentiated(filter, out_backprop):
-        gradient: Tensor = _BackpropInput.apply(input_sizes, filter, out_backprop, *options)
+    function = _function_for((_BackpropInput, _DualBackpropInput), filter, out_backprop)
+    if function is not None:
+        gradient: Tensor = function.apply(input_sizes, filter, out_backprop, *options)
         return gradient
     return _backprop_input(input_sizes, filter, out_backprop, *options)
 
@@ -77,20 +78,27 @@ def backprop_filter(
     input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
 ) -> Tensor:
     """Return the gradient with respect to the filter."""
-    if _is_differentiated(input, out_backprop):
-        gradient: Tensor = _BackpropFilter.apply(input, filter_sizes, out_backprop, *options)
+    function = _function_for((_BackpropFilter, _DualBackpropFilter), input, out_backprop)
+    if function is not None:
+        gradient: Tensor = function.apply(input, filter_sizes, out_backprop, *options)
         return gradient
     return _backprop_filter(input, filter_sizes, out_backprop, *options)
 
 
-def _is_differentiated(*tensors: Tensor | None) -> bool:
-    """Whether autograd has to know of an operation on these tensors, in reverse or forward mode."""
+def _function_for(
+    functions: tuple[type[Function], type[Function]], *tensors: Tensor | None
+) -> type[Function] | None:
+    """Return the function by which autograd learns of an operation on these tensors, if it has to.
+
+    The second one knows forward mode too: torch.compile takes no function that does.
+    """
+    if forward_ad._current_level >= 0:
+        return functions[1]
     if torch.is_grad_enabled():
         for tensor in tensors:
             if tensor is not None and tensor.requires_grad:
-                return True
-    # With no level of forward-mode differentiation this is one comparison.
-    return forward_ad._current_level >= 0
+                return functions[0]
+    return None
 
 
 # The operators: a kernel for CPU tensors, and the shape and strides of its result for fake ones.
@@ -167,9 +175,7 @@ def _fake_image(image: Tensor, shape: Sequence[int], data_format: str) -> Tensor
     return image.new_empty(shape)
 
 
-def _conv2d_cpu(
-    input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any
-) -> Tensor:
+def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
     geometry = _solve(solve_geometry, input.shape, filter.shape, *options)
     channels_last = _is_channels_last(input, geometry.data_format)
     if channels_last:
@@ -378,21 +384,6 @@ class _Conv2d(Function):
             *(None for _ in options),
         )
 
-    @staticmethod
-    def jvp(
-        ctx: Any, input_t: Tensor | None, filter_t: Tensor | None, bias_t: Tensor | None, *_: Any
-    ) -> Tensor | None:
-        input, filter = ctx.saved_tensors
-        options = ctx.options
-        if bias_t is not None:
-            bias_t = bias_t.view(-1, 1, 1) if options[3] == "NCHW" else bias_t
-            bias_t = bias_t.expand(ctx.output_sizes)
-        return _sum(
-            None if input_t is None else conv2d(input_t, filter, None, options),
-            None if filter_t is None else conv2d(input, filter_t, None, options),
-            bias_t,
-        )
-
     vmap = staticmethod(_conv2d_vmap)
 
 
@@ -424,17 +415,6 @@ class _BackpropInput(Function):
             *(None for _ in options),
         )
 
-    @staticmethod
-    def jvp(
-        ctx: Any, _: None, filter_t: Tensor | None, out_t: Tensor | None, *__: Any
-    ) -> Tensor | None:
-        filter, out_backprop = ctx.saved_tensors
-        sizes, options = ctx.input_sizes, ctx.options
-        return _sum(
-            None if filter_t is None else backprop_input(sizes, filter_t, out_backprop, options),
-            None if out_t is None else backprop_input(sizes, filter, out_t, options),
-        )
-
     vmap = staticmethod(_backprop_input_vmap)
 
 
@@ -464,6 +444,40 @@ class _BackpropFilter(Function):
             *(None for _ in options),
         )
 
+    vmap = staticmethod(_backprop_filter_vmap)
+
+
+class _DualConv2d(_Conv2d):
+    @staticmethod
+    def jvp(
+        ctx: Any, input_t: Tensor | None, filter_t: Tensor | None, bias_t: Tensor | None, *_: Any
+    ) -> Tensor | None:
+        input, filter = ctx.saved_tensors
+        options = ctx.options
+        if bias_t is not None:
+            bias_t = bias_t.view(-1, 1, 1) if options[3] == "NCHW" else bias_t
+            bias_t = bias_t.expand(ctx.output_sizes)
+        return _sum(
+            None if input_t is None else conv2d(input_t, filter, None, options),
+            None if filter_t is None else conv2d(input, filter_t, None, options),
+            bias_t,
+        )
+
+
+class _DualBackpropInput(_BackpropInput):
+    @staticmethod
+    def jvp(
+        ctx: Any, _: None, filter_t: Tensor | None, out_t: Tensor | None, *__: Any
+    ) -> Tensor | None:
+        filter, out_backprop = ctx.saved_tensors
+        sizes, options = ctx.input_sizes, ctx.options
+        return _sum(
+            None if filter_t is None else backprop_input(sizes, filter_t, out_backprop, options),
+            None if out_t is None else backprop_input(sizes, filter, out_t, options),
+        )
+
+
+class _DualBackpropFilter(_BackpropFilter):
     @staticmethod
     def jvp(
         ctx: Any, input_t: Tensor | None, _: None, out_t: Tensor | None, *__: Any
@@ -474,5 +488,3 @@ class _BackpropFilter(Function):
             None if input_t is None else backprop_filter(input_t, sizes, out_backprop, options),
             None if out_t is None else backprop_filter(input, sizes, out_t, options),
         )
-
-    vmap = staticmethod(_backprop_filter_vmap)
