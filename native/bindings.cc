@@ -4,11 +4,13 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #if defined(__GLIBCXX__)
 #include <cxxabi.h>
@@ -165,6 +167,61 @@ void BackpropFilterBinding(const Geometry& g, int dtype, const InputArray& input
   FilterGradient(static_cast<DType>(dtype), problem);
 }
 
+// The same three for arrays of other libraries, by their addresses: to make views of them that are
+// typed and counted takes 4 us a call, more than the rest of a small one. The results are
+// C-contiguous, and so are filters.
+using Address = uintptr_t;
+using ImageStrides = std::tuple<int64_t, int64_t, int64_t, int64_t>;  // NHWC or NCHW
+
+Strides StridesOf(const ImageStrides& strides, bool channels_last) {
+  const auto [a, b, c, d] = strides;
+  return channels_last ? Strides{a, b, c, d} : Strides{a, c, d, b};
+}
+
+void* At(Address address) { return reinterpret_cast<void*>(address); }
+
+void ForwardAt(const Geometry& g, int dtype, Address input, const ImageStrides& strides,
+               Address filter, Address bias, Address output) {
+  ElementSize(dtype);
+  const ForwardProblem problem{g,
+                               At(input),
+                               StridesOf(strides, g.channels_last),
+                               At(filter),
+                               At(bias),
+                               At(output),
+                               DenseStrides(g, g.out_height, g.out_width, g.OutputChannels())};
+  const ReleasedGil released;
+  Forward(static_cast<DType>(dtype), problem);
+}
+
+void BackpropInputAt(const Geometry& g, int dtype, Address filter, Address out_backprop,
+                     const ImageStrides& strides, Address input_backprop) {
+  ElementSize(dtype);
+  const ForwardProblem problem{Transposed(g),
+                               At(out_backprop),
+                               StridesOf(strides, g.channels_last),
+                               At(filter),
+                               nullptr,
+                               At(input_backprop),
+                               DenseStrides(g, g.in_height, g.in_width, g.in_channels)};
+  const ReleasedGil released;
+  Forward(static_cast<DType>(dtype), problem);
+}
+
+void BackpropFilterAt(const Geometry& g, int dtype, Address input, const ImageStrides& strides,
+                      Address out_backprop, const ImageStrides& out_strides,
+                      Address filter_backprop) {
+  ElementSize(dtype);
+  const FilterGradientProblem problem{g,
+                                      At(input),
+                                      StridesOf(strides, g.channels_last),
+                                      At(out_backprop),
+                                      StridesOf(out_strides, g.channels_last),
+                                      At(filter_backprop)};
+  const ReleasedGil released;
+  FilterGradient(static_cast<DType>(dtype), problem);
+}
+
 Geometry MakeGeometry(int64_t batch, int64_t in_height, int64_t in_width, int64_t in_channels,
                       int64_t filter_height, int64_t filter_width, int64_t channel_multiplier,
                       int64_t stride_height, int64_t stride_width, int64_t dilation_height,
@@ -238,6 +295,16 @@ NB_MODULE(_native, m) {
         nb::arg("input").noconvert(), nb::arg("out_backprop").noconvert(),
         nb::arg("filter_backprop").noconvert(),
         "Computes filter_backprop, C-contiguous; input and out_backprop may have any strides.");
+
+  m.def("forward_at", &ForwardAt, "geometry"_a, "dtype"_a, "input"_a, "input_strides"_a, "filter"_a,
+        "bias"_a, "output"_a,
+        "The same by addresses, which are trusted; bias may be 0. Strides are in elements, all but "
+        "the image is C-contiguous and aligned.");
+  m.def("backprop_input_at", &BackpropInputAt, "geometry"_a, "dtype"_a, "filter"_a,
+        "out_backprop"_a, "out_backprop_strides"_a, "input_backprop"_a, "Likewise.");
+  m.def("backprop_filter_at", &BackpropFilterAt, "geometry"_a, "dtype"_a, "input"_a,
+        "input_strides"_a, "out_backprop"_a, "out_backprop_strides"_a, "filter_backprop"_a,
+        "Likewise.");
 
   m.def("xla_handlers", &XlaHandlers,
         "The same three functions for jax.ffi.register_ffi_target(), by name.");

@@ -46,6 +46,13 @@ struct Strides {
   int64_t batch, row, column, channel;
 };
 
+// Those of a C-contiguous array of images.
+static inline Strides DenseStrides(const Geometry& g, int64_t height, int64_t width,
+                                   int64_t channels) {
+  if (g.channels_last) return {height * width * channels, width * channels, channels, 1};
+  return {channels * height * width, width, 1, height * width};
+}
+
 static inline int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
 // Quotient rounded up; b > 0, a of any sign. A division takes longer than it does to find that

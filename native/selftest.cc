@@ -105,11 +105,6 @@ Geometry DrawGeometry(Random& random, int64_t lanes) {
   return g;
 }
 
-Strides ContiguousStrides(bool channels_last, int64_t height, int64_t width, int64_t channels) {
-  if (channels_last) return {height * width * channels, width * channels, channels, 1};
-  return {channels * height * width, width, 1, height * width};
-}
-
 size_t Offset(const Strides& s, int64_t b, int64_t i, int64_t j, int64_t c) {
   return static_cast<size_t>(b * s.batch + i * s.row + j * s.column + c * s.channel);
 }
@@ -134,8 +129,8 @@ Numbers Draw(Random& random, size_t count, int64_t largest) {
 Problem DrawProblem(Random& random, const Geometry& g) {
   Problem p{};
   p.geometry = g;
-  p.in = ContiguousStrides(g.channels_last, g.in_height, g.in_width, g.in_channels);
-  p.out = ContiguousStrides(g.channels_last, g.out_height, g.out_width, g.OutputChannels());
+  p.in = DenseStrides(g, g.in_height, g.in_width, g.in_channels);
+  p.out = DenseStrides(g, g.out_height, g.out_width, g.OutputChannels());
   p.input = Draw(random, static_cast<size_t>(g.batch * p.in.batch), 1);
   p.filter =
       Draw(random, static_cast<size_t>(g.filter_height * g.filter_width * g.OutputChannels()), 3);

@@ -76,10 +76,10 @@ Strides ImageStrides(const xla::Buffer& buffer, const Geometry& g, int64_t heigh
                      int64_t channels) {
   if (g.channels_last) {
     CheckShape(buffer, {g.batch, height, width, channels});
-    return {height * width * channels, width * channels, channels, 1};
+  } else {
+    CheckShape(buffer, {g.batch, channels, height, width});
   }
-  CheckShape(buffer, {g.batch, channels, height, width});
-  return {channels * height * width, width, 1, height * width};
+  return DenseStrides(g, height, width, channels);
 }
 
 Strides InputStrides(const xla::Buffer& buffer, const Geometry& g) {

@@ -66,7 +66,7 @@ def run_into(
     as_buffers = [
         array.view(np.uint16) if dtype.itemsize == 2 else array for array in (*operands, result)
     ]
-    operation.native(_kernels._lower(geometry), code, *as_buffers)
+    operation.native(_kernels.lower(geometry), code, *as_buffers)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
@@ -125,7 +125,7 @@ def test_the_forward_binding_refuses_arrays_that_do_not_fit() -> None:
     input, filter = np.ones((1, 5, 6, 3), np.float32), np.ones((3, 3, 3, 2), np.float32)
     output = np.zeros((1, 5, 6, 6), np.float32)
     geometry = make_geometry(input.shape, filter.shape, [1] * 4, "SAME")
-    native_geometry = _kernels._lower(geometry)
+    native_geometry = _kernels.lower(geometry)
     code = _numpy._dtype_and_code(np.dtype(np.float32))[1]
     wrong = [
         (code, input[:, 1:], filter, output),
@@ -151,7 +151,7 @@ def test_the_forward_binding_refuses_arrays_that_do_not_fit() -> None:
 def test_the_bindings_of_gradients_refuse_arrays_that_do_not_fit(operation: Operation) -> None:
     case = Case((5, 6), (3, 3), 3, 2, batch=2)
     geometry = make_geometry(case.shapes["input"], case.shapes["filter"], [1] * 4, "SAME")
-    native_geometry = _kernels._lower(geometry)
+    native_geometry = _kernels.lower(geometry)
     code = _numpy._dtype_and_code(np.dtype(np.float32))[1]
     names = (*operation.operands, operation.result)
     right = [np.zeros(case.shapes[name], np.float32) for name in names]

@@ -69,7 +69,7 @@ class Geometry:
         return (self.filter_height, self.filter_width, self.in_channels, self.channel_multiplier)
 
     @cached_property
-    def fields(self) -> tuple[int, ...]:
+    def fields(self) -> tuple[Any, ...]:
         """All of it as integers, in the order of the native struct, whose last field is NHWC."""
         *numbers, data_format = (getattr(self, field.name) for field in dataclasses.fields(self))
         return (*numbers, data_format == "NHWC")
@@ -125,6 +125,14 @@ def normalize_options(
     return strides, padding, data_format, dilations
 
 
+def normalize_sizes(sizes: Any, argument: str, least: int) -> tuple[int, ...]:
+    """Return the shape of an array that is not given as a tuple of four integers >= `least`."""
+    shape = integers(sizes, argument, 4)
+    if min(shape) < least:
+        raise ValueError(f"{argument} is {list(shape)}; needed all entries >= {least}")
+    return shape
+
+
 def make_backprop_input_geometry(
     input_sizes: Any,
     filter_shape: tuple[int, ...],
@@ -135,9 +143,7 @@ def make_backprop_input_geometry(
     dilations: Any = None,
 ) -> Geometry:
     """Do the same for ``depthwise_conv2d_backprop_input``: the geometry of the forward problem."""
-    input_shape = integers(input_sizes, "input_sizes", 4)
-    if min(input_shape) < 0:
-        raise ValueError(f"input_sizes is {list(input_shape)}; needed all entries >= 0")
+    input_shape = normalize_sizes(input_sizes, "input_sizes", least=0)
     geometry = make_geometry(
         input_shape, filter_shape, strides, padding, data_format, dilations, "input_sizes"
     )
@@ -155,9 +161,7 @@ def make_backprop_filter_geometry(
     dilations: Any = None,
 ) -> Geometry:
     """Do the same for ``depthwise_conv2d_backprop_filter``: the geometry of the forward problem."""
-    filter_shape = integers(filter_sizes, "filter_sizes", 4)
-    if min(filter_shape) < 1:
-        raise ValueError(f"filter_sizes is {list(filter_shape)}; needed all entries >= 1")
+    filter_shape = normalize_sizes(filter_sizes, "filter_sizes", least=1)
     geometry = make_geometry(
         input_shape,
         filter_shape,

@@ -118,7 +118,7 @@ def _compute(
     `causes` are the arguments to blame for a shape that is too large; `image` is the argument that
     becomes another image.
     """
-    result = _empty(shape, dtype, causes, image if geometry.data_format == "NHWC" else None)
+    result = empty_result(shape, dtype, causes, image if geometry.data_format == "NHWC" else None)
     if not result.size:
         return result
     # This is so for ordinary arrays, and sooner found out than what is asked for of the others.
@@ -128,9 +128,9 @@ def _compute(
         second = _readable(second, dtype, arguments[1])
     arrays = (first, second, result) if bias is None else (first, second, result, bias)
     if dtype.itemsize == 2:  # As integers: not every buffer protocol knows these types.
-        kernel(_lower(geometry), code, *(array.view(np.uint16) for array in arrays))
+        kernel(lower(geometry), code, *(array.view(np.uint16) for array in arrays))
     else:
-        kernel(_lower(geometry), code, *arrays)
+        kernel(lower(geometry), code, *arrays)
     return result
 
 
@@ -152,17 +152,18 @@ def _readable(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
 
 
 @lru_cache(maxsize=1024)
-def _lower(geometry: Geometry) -> _native.Geometry:
+def lower(geometry: Geometry) -> _native.Geometry:
     """Return the native twin of `geometry`."""
     return _native.Geometry(*geometry.fields)
 
 
-def _empty(
+def empty_result(
     shape: tuple[int, int, int, int], dtype: np.dtype[Any], causes: str, image: Array | None
 ) -> Array:
     """Return a new C-contiguous array; large ones lie in memory that is reused.
 
-    They are aligned, or as far from it as the NHWC image that they are computed from.
+    `causes` are the arguments to blame for a shape that is too large. Large arrays are aligned, or
+    as far from it as the NHWC `image` that they are computed from.
     """
     a, b, c, d = shape
     byte_count = a * b * c * d * dtype.itemsize  # math.prod() takes twice as long

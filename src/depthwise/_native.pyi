@@ -38,6 +38,32 @@ def backprop_input(
 def backprop_filter(
     geometry: Geometry, dtype: int, input: Any, out_backprop: Any, filter_backprop: Any
 ) -> None: ...
+def forward_at(
+    geometry: Geometry,
+    dtype: int,
+    input: int,
+    input_strides: tuple[int, int, int, int],
+    filter: int,
+    bias: int,
+    output: int,
+) -> None: ...
+def backprop_input_at(
+    geometry: Geometry,
+    dtype: int,
+    filter: int,
+    out_backprop: int,
+    out_backprop_strides: tuple[int, int, int, int],
+    input_backprop: int,
+) -> None: ...
+def backprop_filter_at(
+    geometry: Geometry,
+    dtype: int,
+    input: int,
+    input_strides: tuple[int, int, int, int],
+    out_backprop: int,
+    out_backprop_strides: tuple[int, int, int, int],
+    filter_backprop: int,
+) -> None: ...
 def xla_handlers() -> dict[str, Any]: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...

@@ -7,7 +7,7 @@ Requirements that shaped this file:
   registered with torch.library takes 14 us a call, 43 with gradients; one without takes 6. So
   the gradients are those of autograd functions around operators that know of none;
 - NCHW tensors in channels-last memory run on the kernels for NHWC, and give such tensors;
-- PyTorch's tensors are seen as NumPy's without a copy, and the results likewise.
+- the kernels read tensors in place, and results lie in the memory that NumPy's results lie in.
 
 ``depthwise.torch`` calls it, with arguments whose types it has checked.
 """
@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
+from torch.autograd.forward_ad import unpack_dual
 
-from . import _kernels
+from . import _kernels, _native
 from ._geometry import Geometry, Padding, check_out_backprop, solve_geometry
 
 # What the operators take besides tensors and sizes: strides, padding, explicit_paddings,
@@ -33,11 +34,11 @@ from ._geometry import Geometry, Padding, check_out_backprop, solve_geometry
 Options = tuple[tuple[int, ...], str, tuple[int, ...], str, tuple[int, ...]]
 
 _OPTIONS = (
-    "SymInt[] strides, str padding, SymInt[] explicit_paddings, str data_format, SymInt[] dilations"
+    "int[] strides, str padding, SymInt[] explicit_paddings, str data_format, int[] dilations"
 )
 
 # PyTorch's types, NumPy's that their memory is seen as, and the kernels' codes.
-DTYPES = {
+DTYPES: dict[torch.dtype, tuple[np.dtype[Any], int]] = {
     torch.float32: (np.dtype(np.float32), _kernels.DTYPE_CODES["float32"]),
     torch.float64: (np.dtype(np.float64), _kernels.DTYPE_CODES["float64"]),
     torch.float16: (np.dtype(np.float16), _kernels.DTYPE_CODES["float16"]),
@@ -90,15 +91,27 @@ def _function_for(
 ) -> type[Function] | None:
     """Return the function by which autograd learns of an operation on these tensors, if it has to.
 
-    The second one knows forward mode too: torch.compile takes no function that does.
+    The first one is for torch.compile, which takes no function that knows forward mode.
     """
-    if forward_ad._current_level >= 0:
-        return functions[1]
-    if torch.is_grad_enabled():
-        for tensor in tensors:
-            if tensor is not None and tensor.requires_grad:
-                return functions[0]
+    is_compiling = torch.compiler.is_compiling()
+    records = torch.is_grad_enabled()
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if records and tensor.requires_grad:
+            return functions[0 if is_compiling else 1]
+        if not is_compiling and (_is_wrapped(tensor) or unpack_dual(tensor).tangent is not None):
+            return functions[1]
     return None
+
+
+def _is_wrapped(tensor: Tensor) -> bool:
+    """Whether a transform of torch.func may hide a gradient that is wanted behind this tensor."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return True  # It has no memory of its own. No public function tells.
+    return False
 
 
 # The operators: a kernel for CPU tensors, and the shape and strides of its result for fake ones.
@@ -152,18 +165,33 @@ def _as_nhwc(geometry: Geometry) -> Geometry:
     return dataclasses.replace(geometry, data_format="NHWC")
 
 
-def _to_numpy(tensor: Tensor, channels_last: bool = False) -> np.ndarray[Any, Any]:
-    """Return a view as the kernels read it: NHWC if an NCHW image is `channels_last`."""
-    if tensor.dtype is torch.bfloat16:
-        tensor = tensor.view(torch.uint16)
-    if 0 in tensor.stride():  # The gradient of a sum repeats one number, which packs slowly.
-        tensor = tensor.contiguous()
-    array: np.ndarray[Any, Any] = tensor.detach().numpy()
-    return array.transpose(0, 2, 3, 1) if channels_last else array
+def _readable(image: Tensor) -> Tensor:
+    """Return an image that the kernels read in place and fast: aligned, with no column repeated.
+
+    The gradient of a sum repeats one number for all pixels, which would be packed one by one.
+    """
+    if 0 in image.stride() or image.data_ptr() % image.element_size():
+        return image.clone(memory_format=torch.contiguous_format)
+    return image
 
 
-def _from_numpy(array: np.ndarray[Any, Any], dtype: torch.dtype, channels_last: bool) -> Tensor:
-    """Return what the kernels made as a tensor, in the shape of the operator's images."""
+def _dense(tensor: Tensor) -> Tensor:
+    """Return a filter or bias that the kernels can read: contiguous and aligned."""
+    tensor = tensor.contiguous()
+    return tensor.clone() if tensor.data_ptr() % tensor.element_size() else tensor
+
+
+def _strides(image: Tensor, channels_last: bool) -> tuple[int, int, int, int]:
+    """Return the strides in the order of the kernels' axes, NHWC if NCHW is `channels_last`."""
+    a, b, c, d = image.stride()
+    return (a, c, d, b) if channels_last else (a, b, c, d)
+
+
+def _empty(
+    shape: tuple[int, int, int, int], causes: str, dtype: torch.dtype, channels_last: bool = False
+) -> Tensor:
+    """Return a tensor for a result of `shape`; if that is NHWC for NCHW, it is seen as NCHW."""
+    array = _kernels.empty_result(shape, DTYPES[dtype][0], causes, None)
     tensor = torch.from_numpy(array.transpose(0, 3, 1, 2) if channels_last else array)
     return tensor.view(dtype) if dtype is torch.bfloat16 else tensor
 
@@ -177,17 +205,22 @@ def _fake_image(image: Tensor, shape: Sequence[int], data_format: str) -> Tensor
 
 def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
     geometry = _solve(solve_geometry, input.shape, filter.shape, *options)
+    input, filter = _readable(input), _dense(filter)
+    bias = None if bias is None else _dense(bias)
     channels_last = _is_channels_last(input, geometry.data_format)
     if channels_last:
         geometry = _as_nhwc(geometry)
-    output = _kernels.forward(
-        geometry,
-        *DTYPES[input.dtype],
-        _to_numpy(input, channels_last),
-        _to_numpy(filter),
-        None if bias is None else _to_numpy(bias.contiguous()),
+    output = _empty(geometry.output_shape, "input or padding", input.dtype, channels_last)
+    _native.forward_at(
+        _kernels.lower(geometry),
+        DTYPES[input.dtype][1],
+        input.data_ptr(),
+        _strides(input, channels_last),
+        filter.data_ptr(),
+        0 if bias is None else bias.data_ptr(),
+        output.data_ptr(),
     )
-    return _from_numpy(output, input.dtype, channels_last)
+    return output
 
 
 def _conv2d_fake(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
@@ -200,16 +233,20 @@ def _backprop_input_cpu(
 ) -> Tensor:
     geometry = _solve(solve_geometry, input_sizes, filter.shape, *options)
     check_out_backprop(geometry, tuple(out_backprop.shape))
+    filter, out_backprop = _dense(filter), _readable(out_backprop)
     channels_last = _is_channels_last(out_backprop, geometry.data_format)
     if channels_last:
         geometry = _as_nhwc(geometry)
-    gradient = _kernels.backprop_input(
-        geometry,
-        *DTYPES[filter.dtype],
-        _to_numpy(filter),
-        _to_numpy(out_backprop, channels_last),
+    gradient = _empty(geometry.input_shape, "input_sizes", filter.dtype, channels_last)
+    _native.backprop_input_at(
+        _kernels.lower(geometry),
+        DTYPES[filter.dtype][1],
+        filter.data_ptr(),
+        out_backprop.data_ptr(),
+        _strides(out_backprop, channels_last),
+        gradient.data_ptr(),
     )
-    return _from_numpy(gradient, filter.dtype, channels_last)
+    return gradient
 
 
 def _backprop_input_fake(
@@ -224,20 +261,25 @@ def _backprop_filter_cpu(
 ) -> Tensor:
     geometry = _solve(solve_geometry, input.shape, filter_sizes, *options)
     check_out_backprop(geometry, tuple(out_backprop.shape))
+    input, out_backprop = _readable(input), _readable(out_backprop)
     channels_last = _is_channels_last(input, geometry.data_format)
     if channels_last:
         geometry = _as_nhwc(geometry)
-    if channels_last != _is_channels_last(out_backprop, "NCHW") and out_backprop.shape[1] > 1:
+    if channels_last != _is_channels_last(out_backprop, options[3]):
         # Two images in different orders would be packed element by element.
         order = torch.channels_last if channels_last else torch.contiguous_format
         out_backprop = out_backprop.contiguous(memory_format=order)
-    gradient = _kernels.backprop_filter(
-        geometry,
-        *DTYPES[input.dtype],
-        _to_numpy(input, channels_last),
-        _to_numpy(out_backprop, channels_last),
+    gradient = _empty(geometry.filter_shape, "filter_sizes", input.dtype)
+    _native.backprop_filter_at(
+        _kernels.lower(geometry),
+        DTYPES[input.dtype][1],
+        input.data_ptr(),
+        _strides(input, channels_last),
+        out_backprop.data_ptr(),
+        _strides(out_backprop, channels_last),
+        gradient.data_ptr(),
     )
-    return _from_numpy(gradient, input.dtype, channels_last=False)
+    return gradient
 
 
 def _backprop_filter_fake(
@@ -268,7 +310,7 @@ _backprop_filter = _define(
 # it, else part of the channels, before those of each image.
 
 
-def _channel_axis(options: Options) -> int:
+def _channel_axis(options: Sequence[Any]) -> int:
     return 1 if options[3] == "NCHW" else 3
 
 
@@ -288,63 +330,58 @@ def _times(sizes: Sequence[int], size: int, axis: int) -> list[int]:
     return [n * size if i == axis else n for i, n in enumerate(sizes)]
 
 
-def _conv2d_vmap(
-    info: Any,
-    in_dims: tuple[Any, ...],
-    input: Tensor,
-    filter: Tensor,
-    bias: Tensor | None,
-    *options: Any,
-) -> tuple[Tensor, int]:
-    size = info.batch_size
+def _conv2d_vmap(compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any) -> Any:
+    input, filter, bias, *options = args
     input_dim, filter_dim, bias_dim = in_dims[:3]
+    size = info.batch_size
     axis = 0
     if filter_dim is not None or bias_dim is not None:
         axis = _channel_axis(options)
         filter = _fold(filter, filter_dim, size, 2)
         bias = None if bias is None else _fold(bias, bias_dim, size, 0)
-    return _unfold(conv2d(_fold(input, input_dim, size, axis), filter, bias, options), size, axis)
+    return _unfold(compute(_fold(input, input_dim, size, axis), filter, bias, options), size, axis)
 
 
 def _backprop_input_vmap(
-    info: Any,
-    in_dims: tuple[Any, ...],
-    input_sizes: Sequence[int],
-    filter: Tensor,
-    out_backprop: Tensor,
-    *options: Any,
-) -> tuple[Tensor, int]:
-    size = info.batch_size
+    compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any
+) -> Any:
+    input_sizes, filter, out_backprop, *options = args
     _, filter_dim, out_dim = in_dims[:3]
+    size = info.batch_size
     axis = 0
     if filter_dim is not None:
         axis = _channel_axis(options)
         filter = _fold(filter, filter_dim, size, 2)
-    input_sizes = _times(input_sizes, size, axis)
     out_backprop = _fold(out_backprop, out_dim, size, axis)
-    return _unfold(backprop_input(input_sizes, filter, out_backprop, options), size, axis)
+    gradient = compute(_times(input_sizes, size, axis), filter, out_backprop, options)
+    return _unfold(gradient, size, axis)
 
 
 def _backprop_filter_vmap(
-    info: Any,
-    in_dims: tuple[Any, ...],
-    input: Tensor,
-    filter_sizes: Sequence[int],
-    out_backprop: Tensor,
-    *options: Any,
-) -> tuple[Tensor, int]:
+    compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any
+) -> Any:
+    input, filter_sizes, out_backprop, *options = args
     size = info.batch_size
     axis = _channel_axis(options)
     input = _fold(input, in_dims[0], size, axis)
     out_backprop = _fold(out_backprop, in_dims[2], size, axis)
-    filter_sizes = _times(filter_sizes, size, 2)
-    return _unfold(backprop_filter(input, filter_sizes, out_backprop, options), size, 2)
+    return _unfold(compute(input, _times(filter_sizes, size, 2), out_backprop, options), size, 2)
 
 
-if hasattr(torch.library, "register_vmap"):  # from PyTorch 2.5 on
-    torch.library.register_vmap(_conv2d, _conv2d_vmap, lib=_library)
-    torch.library.register_vmap(_backprop_input, _backprop_input_vmap, lib=_library)
-    torch.library.register_vmap(_backprop_filter, _backprop_filter_vmap, lib=_library)
+def _register_vmap(operator: Any, rule: Callable[..., Any]) -> None:
+    """Map an operator whose derivatives nobody wants: autograd's functions have the rule too."""
+
+    def compute(first: Any, second: Any, third: Any, options: Sequence[Any]) -> Tensor:
+        result: Tensor = operator(first, second, third, *options)
+        return result
+
+    if hasattr(torch.library, "register_vmap"):  # from PyTorch 2.5 on
+        torch.library.register_vmap(operator, partial(rule, compute), lib=_library)
+
+
+_register_vmap(_conv2d, _conv2d_vmap)
+_register_vmap(_backprop_input, _backprop_input_vmap)
+_register_vmap(_backprop_filter, _backprop_filter_vmap)
 
 
 # Every function is linear in each of its tensors, so that the derivatives of each are the others.
@@ -384,7 +421,7 @@ class _Conv2d(Function):
             *(None for _ in options),
         )
 
-    vmap = staticmethod(_conv2d_vmap)
+    vmap = staticmethod(partial(_conv2d_vmap, conv2d))
 
 
 class _BackpropInput(Function):
@@ -415,7 +452,7 @@ class _BackpropInput(Function):
             *(None for _ in options),
         )
 
-    vmap = staticmethod(_backprop_input_vmap)
+    vmap = staticmethod(partial(_backprop_input_vmap, backprop_input))
 
 
 class _BackpropFilter(Function):
@@ -444,7 +481,7 @@ class _BackpropFilter(Function):
             *(None for _ in options),
         )
 
-    vmap = staticmethod(_backprop_filter_vmap)
+    vmap = staticmethod(partial(_backprop_filter_vmap, backprop_filter))
 
 
 class _DualConv2d(_Conv2d):

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from . import _torch_ops
-from ._arguments import integers
-from ._geometry import normalize_options
+from ._geometry import normalize_options, normalize_sizes
 from ._torch_ops import DTYPES, Options
 
 __all__ = ["DepthwiseConv2d", "accelerate", "restore"]
@@ -53,7 +52,7 @@ def depthwise_conv2d_backprop_input(
 ) -> Tensor:
     """Return the gradient with respect to the input."""
     filter, out_backprop = _check((filter, out_backprop), ("filter", "out_backprop"))
-    sizes = integers(input_sizes, "input_sizes", 4)
+    sizes = normalize_sizes(input_sizes, "input_sizes", least=0)
     options = _torch_ops.make_options(*normalize_options(strides, padding, data_format, dilations))
     return _torch_ops.backprop_input(sizes, filter, out_backprop, options)
 
@@ -69,7 +68,7 @@ def depthwise_conv2d_backprop_filter(
 ) -> Tensor:
     """Return the gradient with respect to the filter."""
     input, out_backprop = _check((input, out_backprop), ("input", "out_backprop"))
-    sizes = integers(filter_sizes, "filter_sizes", 4)
+    sizes = normalize_sizes(filter_sizes, "filter_sizes", least=1)
     options = _torch_ops.make_options(*normalize_options(strides, padding, data_format, dilations))
     return _torch_ops.backprop_filter(input, sizes, out_backprop, options)
 
@@ -165,17 +164,21 @@ class _Accelerated:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickle and copy by the class of before, since this one has no name in a module."""
-        _, _, *state = super().__reduce_ex__(max(2, int(protocol)))
-        return _new_accelerated, (type(self).__mro__[2],), *state
+        state = super().__reduce_ex__(max(2, int(protocol)))[2:]
+        return _new_accelerated, (_class_before(self),), *state
 
 
 @cache
-def _accelerated_class(layer_class: type[nn.Conv2d]) -> type[nn.Conv2d]:
+def _accelerated_class(layer_class: type) -> type:
     return type(f"Accelerated{layer_class.__name__}", (_Accelerated, layer_class), {})
 
 
-def _new_accelerated(layer_class: type[nn.Conv2d]) -> nn.Conv2d:
-    accelerated = _accelerated_class(layer_class)
+def _class_before(layer: _Accelerated) -> type:
+    return type(layer).__mro__[2]
+
+
+def _new_accelerated(layer_class: type) -> Any:
+    accelerated: Any = _accelerated_class(layer_class)
     return accelerated.__new__(accelerated)
 
 
@@ -206,13 +209,14 @@ def accelerate(model: ModuleT, verbose: bool = True) -> ModuleT:
     depthwise: 1 of 2 Conv2d replaced
       1 left: groups is not in_channels
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     reasons: Counter[str] = Counter()
     for layer in layers:
         if reason := _reason_to_leave(layer):
             reasons[reason] += 1
         else:
-            layer.__class__ = _accelerated_class(type(layer))
+            layer_class: type = type(layer)
+            layer.__class__ = _accelerated_class(layer_class)
     if verbose:
         print(f"depthwise: {len(layers) - reasons.total()} of {len(layers)} Conv2d replaced")
         for reason, count in reasons.most_common():
@@ -235,7 +239,7 @@ def restore(model: ModuleT) -> ModuleT:
     """
     for layer in model.modules():
         if isinstance(layer, _Accelerated):
-            layer.__class__ = type(layer).__mro__[2]
+            layer.__class__ = _class_before(layer)
     return model
 
 
@@ -285,25 +289,34 @@ def _layer_options(
 
 def _check(tensors: Sequence[Tensor], arguments: Sequence[str]) -> Sequence[Tensor]:
     """Return tensors that the operators take, cast as autocast wants it."""
-    for tensor, argument in zip(tensors, arguments, strict=True):
-        if tensor.device.type not in ("cpu", "meta"):
-            raise ValueError(f"{argument} is on device {tensor.device}; needed the CPU")
-        if tensor.layout is not torch.strided:
-            raise TypeError(f"{argument} has layout {tensor.layout}; needed torch.strided")
     if torch.is_autocast_enabled("cpu"):
         tensors = [_autocast(tensor) for tensor in tensors]
     dtype = tensors[0].dtype
-    for tensor, argument in zip(tensors, arguments, strict=True):
-        if tensor.dtype not in DTYPES:
-            raise TypeError(
-                f"{argument} has dtype {tensor.dtype}; needed float16, bfloat16, float32 or float64"
-            )
-        if tensor.dtype is not dtype:
-            raise TypeError(
-                f"{argument} has dtype {tensor.dtype}, {arguments[0]} has {dtype}; needed the same "
-                "dtype"
-            )
+    is_right = dtype in DTYPES
+    for tensor in tensors:
+        is_right = is_right and tensor.dtype is dtype and tensor.is_cpu
+        is_right = is_right and tensor.layout is torch.strided
+    if not is_right:
+        for tensor, argument in zip(tensors, arguments, strict=True):
+            _check_one(tensor, argument, dtype, arguments[0])
     return tensors
+
+
+def _check_one(tensor: Tensor, argument: str, dtype: torch.dtype, dtype_argument: str) -> None:
+    """Raise what is wrong with a tensor that is to have `dtype`, as another argument has."""
+    if tensor.device.type not in ("cpu", "meta"):
+        raise ValueError(f"{argument} is on device {tensor.device}; needed the CPU")
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"{argument} has layout {tensor.layout}; needed torch.strided")
+    if tensor.dtype not in DTYPES:
+        raise TypeError(
+            f"{argument} has dtype {tensor.dtype}; needed float16, bfloat16, float32 or float64"
+        )
+    if tensor.dtype is not dtype:
+        raise TypeError(
+            f"{argument} has dtype {tensor.dtype}, {dtype_argument} has {dtype}; needed the same "
+            "dtype"
+        )
 
 
 def _autocast(tensor: Tensor) -> Tensor:
