@@ -127,6 +127,7 @@ void ForwardBinding(const Geometry& g, int dtype, const InputArray& input,
                                input.data(),
                                StridesOf(nb::ndarray<nb::ro>(input), g.channels_last),
                                filter.data(),
+                               DenseFilterStrides(g),
                                bias ? bias->data() : nullptr,
                                output.data(),
                                StridesOf(nb::ndarray<nb::ro>(output), g.channels_last)};
@@ -144,6 +145,7 @@ void BackpropInputBinding(const Geometry& g, int dtype, const FilterArray& filte
                                out_backprop.data(),
                                StridesOf(nb::ndarray<nb::ro>(out_backprop), g.channels_last),
                                filter.data(),
+                               DenseFilterStrides(g),
                                nullptr,
                                input_backprop.data(),
                                StridesOf(nb::ndarray<nb::ro>(input_backprop), g.channels_last)};
@@ -169,7 +171,7 @@ void BackpropFilterBinding(const Geometry& g, int dtype, const InputArray& input
 
 // The same three for arrays of other libraries, by their addresses: to make views of them that are
 // typed and counted takes 4 us a call, more than the rest of a small one. The results are
-// C-contiguous, and so are filters.
+// C-contiguous; of filters see FilterStrides.
 using Address = uintptr_t;
 using ImageStrides = std::tuple<int64_t, int64_t, int64_t, int64_t>;  // NHWC or NCHW
 
@@ -180,13 +182,19 @@ Strides StridesOf(const ImageStrides& strides, bool channels_last) {
 
 void* At(Address address) { return reinterpret_cast<void*>(address); }
 
+// Of a filter whose taps lie together, or whose channels do.
+FilterStrides StridesOf(const Geometry& g, bool taps_together) {
+  return taps_together ? FilterStrides{1, g.filter_height * g.filter_width} : DenseFilterStrides(g);
+}
+
 void ForwardAt(const Geometry& g, int dtype, Address input, const ImageStrides& strides,
-               Address filter, Address bias, Address output) {
+               Address filter, bool taps_together, Address bias, Address output) {
   ElementSize(dtype);
   const ForwardProblem problem{g,
                                At(input),
                                StridesOf(strides, g.channels_last),
                                At(filter),
+                               StridesOf(g, taps_together),
                                At(bias),
                                At(output),
                                DenseStrides(g, g.out_height, g.out_width, g.OutputChannels())};
@@ -194,13 +202,14 @@ void ForwardAt(const Geometry& g, int dtype, Address input, const ImageStrides& 
   Forward(static_cast<DType>(dtype), problem);
 }
 
-void BackpropInputAt(const Geometry& g, int dtype, Address filter, Address out_backprop,
-                     const ImageStrides& strides, Address input_backprop) {
+void BackpropInputAt(const Geometry& g, int dtype, Address filter, bool taps_together,
+                     Address out_backprop, const ImageStrides& strides, Address input_backprop) {
   ElementSize(dtype);
   const ForwardProblem problem{Transposed(g),
                                At(out_backprop),
                                StridesOf(strides, g.channels_last),
                                At(filter),
+                               StridesOf(g, taps_together),
                                nullptr,
                                At(input_backprop),
                                DenseStrides(g, g.in_height, g.in_width, g.in_channels)};
@@ -297,11 +306,12 @@ NB_MODULE(_native, m) {
         "Computes filter_backprop, C-contiguous; input and out_backprop may have any strides.");
 
   m.def("forward_at", &ForwardAt, "geometry"_a, "dtype"_a, "input"_a, "input_strides"_a, "filter"_a,
-        "bias"_a, "output"_a,
-        "The same by addresses, which are trusted; bias may be 0. Strides are in elements, all but "
-        "the image is C-contiguous and aligned.");
+        "taps_together"_a, "bias"_a, "output"_a,
+        "The same by addresses, which are trusted; bias may be 0. Strides are in elements. The "
+        "filter is C-contiguous, or if its taps are together with the channels first.");
   m.def("backprop_input_at", &BackpropInputAt, "geometry"_a, "dtype"_a, "filter"_a,
-        "out_backprop"_a, "out_backprop_strides"_a, "input_backprop"_a, "Likewise.");
+        "taps_together"_a, "out_backprop"_a, "out_backprop_strides"_a, "input_backprop"_a,
+        "Likewise.");
   m.def("backprop_filter_at", &BackpropFilterAt, "geometry"_a, "dtype"_a, "input"_a,
         "input_strides"_a, "out_backprop"_a, "out_backprop_strides"_a, "filter_backprop"_a,
         "Likewise.");

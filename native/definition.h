@@ -24,7 +24,7 @@ inline typename S::Accumulator DefinitionSum(const ForwardProblem& problem, cons
   using A = typename S::Accumulator;
   const Geometry& g = problem.geometry;
   const Strides& in = problem.input_strides;
-  const int64_t out_channels = g.in_channels * g.channel_multiplier;
+  const FilterStrides& taps = problem.filter_strides;
   const int64_t row_unit = row_t * rows.stride, column_unit = column_t * columns.stride;
   const int64_t row_end = Min(rows.window, rows.unit_end - row_unit);
   const int64_t column_begin = Max(0, columns.unit_begin - column_unit);
@@ -34,11 +34,11 @@ inline typename S::Accumulator DefinitionSum(const ForwardProblem& problem, cons
     const int64_t plane = u % rows.planes;
     const int64_t di = rows.taps.first + u / rows.planes * rows.taps.step;
     const auto* row = image + rows.InputCoordinate(row_unit + u) * in.row + plane * in.channel;
-    const auto* tap_row = filter + di * g.filter_width * out_channels + plane;
+    const auto* tap_row = filter + di * g.filter_width * taps.tap + plane * taps.channel;
     for (int64_t v = column_begin; v < column_end; ++v) {
       const int64_t dj = columns.taps.first + v * columns.taps.step;
       const A x = S::LoadOne(row + columns.InputCoordinate(column_unit + v) * in.column);
-      sum += x * S::LoadOne(tap_row + dj * out_channels);
+      sum += x * S::LoadOne(tap_row + dj * taps.tap);
     }
   }
   return sum;
@@ -55,6 +55,7 @@ inline void DefinitionColumns(const ForwardProblem& problem, int64_t b, int64_t 
   const int64_t multiplier = g.channel_multiplier;
   const E* image = static_cast<const E*>(problem.input) + b * in.batch;
   const E* filter = static_cast<const E*>(problem.filter);
+  const FilterStrides& taps = problem.filter_strides;
   E* to = static_cast<E*>(problem.output) + b * out.batch + i * out.row;
   const Axis rows = RowAxis(g, i % RowResidues(g));
   for (int64_t residue = 0; residue < ColumnResidues(g) && first < last; ++residue) {
@@ -64,7 +65,7 @@ inline void DefinitionColumns(const ForwardProblem& problem, int64_t b, int64_t 
       E* pixel = to + (residue + t * columns.out_step) * out.column;
       for (int64_t e = 0; e < g.OutputChannels(); ++e) {
         const int64_t in_channel = g.transposed ? e * multiplier : e / multiplier;
-        const int64_t tap_channel = g.transposed ? e * multiplier : e;
+        const int64_t tap_channel = (g.transposed ? e * multiplier : e) * taps.channel;
         StoreOne<S>(pixel + e * out.channel,
                     DefinitionSum<S>(problem, rows, i / rows.out_step, columns, t,
                                      image + in_channel * in.channel, filter + tap_channel) +

@@ -46,6 +46,18 @@ struct Strides {
   int64_t batch, row, column, channel;
 };
 
+// Of a filter, whose memory has no gaps: from tap to tap, (di, dj) in order, and from output
+// channel to output channel. One of them is 1: [taps, channels] is what the public functions take,
+// [channels, taps] the parameters of other libraries' layers.
+struct FilterStrides {
+  int64_t tap, channel;
+};
+
+// Those of a C-contiguous array, [filter_height, filter_width, in_channels, channel_multiplier].
+static inline FilterStrides DenseFilterStrides(const Geometry& g) {
+  return {g.in_channels * g.channel_multiplier, 1};
+}
+
 // Those of a C-contiguous array of images.
 static inline Strides DenseStrides(const Geometry& g, int64_t height, int64_t width,
                                    int64_t channels) {

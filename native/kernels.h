@@ -14,7 +14,7 @@ constexpr int kNumDTypes = 4;
 constexpr size_t kElementSize[kNumDTypes] = {4, 8, 2, 2};
 
 // Arrays of one forward call, or of one input gradient if the geometry is transposed (then `input`
-// is out_backprop and `output` the gradient). `filter` is C-contiguous; `input` has any strides;
+// is out_backprop and `output` the gradient). `filter` has no gaps; `input` has any strides;
 // `bias`, one element for each output channel that is added to its sums, is contiguous or null;
 // `output` is C-contiguous in the order of geometry.channels_last and overlaps none of them.
 struct ForwardProblem {
@@ -22,6 +22,7 @@ struct ForwardProblem {
   const void* input;
   Strides input_strides;
   const void* filter;
+  FilterStrides filter_strides;
   const void* bias;
   void* output;
   Strides output_strides;

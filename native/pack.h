@@ -50,6 +50,28 @@ inline int64_t StripLength(int64_t all, int64_t granule, double limit, BytesOf&&
   return strip_bytes(length) <= limit ? length : 0;
 }
 
+// Packs `taps` taps of a vector of channels or less, those of each channel together: in squares
+// that are transposed. `reversed` puts the last one first. (Tap by tap, 5x5 of 1152 channels took
+// 29 us of the 70 us that a 7x7 image takes.)
+template <class S>
+inline void PackTapsTogether(const typename S::Element* filter, int64_t channel_stride,
+                             int64_t channels, int64_t taps, bool reversed,
+                             typename S::Accumulator* to) {
+  using V = typename S::Vector;
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  for (int64_t first = 0; first < taps; first += kCount) {
+    const int64_t n = Min(kCount, taps - first);
+    V square[kCount] = {};
+    for (int lane = 0; lane < channels; ++lane) {
+      square[lane] = S::LoadPartial(filter + lane * channel_stride + first, n);
+    }
+    Transpose(square);
+    for (int64_t t = 0; t < n; ++t) {
+      StoreUnaligned(to + (reversed ? taps - 1 - first - t : first + t) * kCount, square[t]);
+    }
+  }
+}
+
 // Packs taps of the output channels [first, first + channels), [rows.window, columns.count], in the
 // order in which a window meets them: for each one vector for each of `phases` successive vectors
 // of a packed row, in which the channels repeat every `period` lanes. In a period of a whole
@@ -60,15 +82,20 @@ inline void PackFilter(const ForwardProblem& problem, const Axis& rows, const Ta
                        typename S::Accumulator* to) {
   constexpr int kCount = kLanes<typename S::Accumulator>;
   const Geometry& g = problem.geometry;
-  const int64_t filter_channels = g.in_channels * g.channel_multiplier;
-  const int64_t step = g.transposed ? g.channel_multiplier : 1;
+  const FilterStrides& strides = problem.filter_strides;
+  const int64_t step = (g.transposed ? g.channel_multiplier : 1) * strides.channel;
   const auto* filter = static_cast<const typename S::Element*>(problem.filter) + first * step;
+  const int64_t taps = rows.window * columns.count;
+  const bool all_taps = taps == g.filter_height * g.filter_width && rows.planes == 1;
+  if (strides.tap == 1 && period == kCount && all_taps) {
+    return PackTapsTogether<S>(filter, step, channels, taps, columns.step < 0, to);
+  }
   for (int64_t u = 0; u < rows.window; ++u) {
     const int64_t plane = rows.planes == 1 ? 0 : u % rows.planes;
     const int64_t di = rows.taps.first + (rows.planes == 1 ? u : u / rows.planes) * rows.taps.step;
     for (int64_t v = 0; v < columns.count; ++v) {
       const int64_t dj = columns.first + v * columns.step;
-      const auto* tap = filter + (di * g.filter_width + dj) * filter_channels + plane;
+      const auto* tap = filter + (di * g.filter_width + dj) * strides.tap + plane * strides.channel;
       if (period == kCount && step == 1) {
         StoreUnaligned(to, S::LoadPartial(tap, channels));
         to += kCount;

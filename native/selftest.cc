@@ -187,6 +187,17 @@ Numbers OutputWithBias(const Problem& p) {
   return output;
 }
 
+// The filter as [channels, taps].
+Numbers TransposedFilter(const Problem& p) {
+  const auto channels = static_cast<size_t>(p.geometry.OutputChannels());
+  const size_t taps = p.filter.size() / channels;
+  Numbers transposed(p.filter.size());
+  for (size_t i = 0; i < transposed.size(); ++i) {
+    transposed[i] = p.filter[i % taps * channels + i / taps];
+  }
+  return transposed;
+}
+
 Array ToArray(DType dtype, const Numbers& numbers) {
   Array array(dtype, numbers.size());
   for (size_t i = 0; i < numbers.size(); ++i) array.Set(i, numbers[i]);
@@ -220,18 +231,29 @@ bool Check(Random& random, DType dtype, const Geometry& g) {
   Define(p);
   Array input = ToArray(dtype, p.input), filter = ToArray(dtype, p.filter);
   Array bias = ToArray(dtype, p.bias), out_backprop = ToArray(dtype, p.out_backprop);
-  const auto forward = [&](const void* bias_or_null) {
-    return [&, bias_or_null](void* to) {
-      Forward(dtype, {g, input.At(0), p.in, filter.At(0), bias_or_null, to, p.out});
+  // The same filter with the taps of each channel together.
+  const int64_t taps = g.filter_height * g.filter_width;
+  Array taps_together = ToArray(dtype, TransposedFilter(p));
+  const FilterStrides by_channels = DenseFilterStrides(g), by_taps{1, taps};
+  const auto forward = [&](Array& array, FilterStrides strides, const void* bias_or_null) {
+    return [&, strides, bias_or_null](void* to) {
+      Forward(dtype, {g, input.At(0), p.in, array.At(0), strides, bias_or_null, to, p.out});
     };
   };
-  return Writes("output", dtype, p.output, forward(nullptr)) &&
-         Writes("output with bias", dtype, OutputWithBias(p), forward(bias.At(0))) &&
-         Writes("input_backprop", dtype, p.input_backprop,
-                [&](void* to) {
-                  Forward(dtype, {Transposed(g), out_backprop.At(0), p.out, filter.At(0), nullptr,
-                                  to, p.in});
-                }) &&
+  const auto backprop_input = [&](Array& array, FilterStrides strides) {
+    return [&, strides](void* to) {
+      Forward(dtype,
+              {Transposed(g), out_backprop.At(0), p.out, array.At(0), strides, nullptr, to, p.in});
+    };
+  };
+  return Writes("output", dtype, p.output, forward(filter, by_channels, nullptr)) &&
+         Writes("output with bias", dtype, OutputWithBias(p),
+                forward(filter, by_channels, bias.At(0))) &&
+         Writes("output, taps together", dtype, p.output,
+                forward(taps_together, by_taps, nullptr)) &&
+         Writes("input_backprop", dtype, p.input_backprop, backprop_input(filter, by_channels)) &&
+         Writes("input_backprop, taps together", dtype, p.input_backprop,
+                backprop_input(taps_together, by_taps)) &&
          Writes("filter_backprop", dtype, p.filter_backprop, [&](void* to) {
            FilterGradient(dtype, {g, input.At(0), p.in, out_backprop.At(0), p.out, to});
          });

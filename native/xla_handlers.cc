@@ -97,15 +97,17 @@ void CheckFilter(const xla::Buffer& buffer, const Geometry& g) {
 void CallForward(const Call& call) {
   const Geometry& g = call.geometry;
   CheckFilter(call.second, g);
-  Forward(call.dtype, {g, call.first.data, InputStrides(call.first, g), call.second.data, nullptr,
-                       call.result.data, OutputStrides(call.result, g)});
+  Forward(call.dtype,
+          {g, call.first.data, InputStrides(call.first, g), call.second.data, DenseFilterStrides(g),
+           nullptr, call.result.data, OutputStrides(call.result, g)});
 }
 
 void CallBackpropInput(const Call& call) {
   const Geometry& g = call.geometry;
   CheckFilter(call.first, g);
-  Forward(call.dtype, {Transposed(g), call.second.data, OutputStrides(call.second, g),
-                       call.first.data, nullptr, call.result.data, InputStrides(call.result, g)});
+  Forward(call.dtype,
+          {Transposed(g), call.second.data, OutputStrides(call.second, g), call.first.data,
+           DenseFilterStrides(g), nullptr, call.result.data, InputStrides(call.result, g)});
 }
 
 void CallBackpropFilter(const Call& call) {

@@ -44,6 +44,7 @@ def forward_at(
     input: int,
     input_strides: tuple[int, int, int, int],
     filter: int,
+    taps_together: bool,
     bias: int,
     output: int,
 ) -> None: ...
@@ -51,6 +52,7 @@ def backprop_input_at(
     geometry: Geometry,
     dtype: int,
     filter: int,
+    taps_together: bool,
     out_backprop: int,
     out_backprop_strides: tuple[int, int, int, int],
     input_backprop: int,

@@ -176,9 +176,20 @@ def _readable(image: Tensor) -> Tensor:
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    """Return a filter or bias that the kernels can read: contiguous and aligned."""
+    """Return a bias or filter that the kernels can read: contiguous and aligned."""
     tensor = tensor.contiguous()
     return tensor.clone() if tensor.data_ptr() % tensor.element_size() else tensor
+
+
+def _readable_filter(filter: Tensor) -> tuple[Tensor, bool]:
+    """Return a filter that the kernels can read, and whether the taps of a channel lie together.
+
+    They do in the parameters of PyTorch's layers. To copy 1152 channels of 5x5 takes 40 us.
+    """
+    parameters = filter.permute(2, 3, 0, 1)
+    if parameters.is_contiguous() and not filter.is_contiguous():
+        return _dense(parameters), True
+    return _dense(filter), False
 
 
 def _strides(image: Tensor, channels_last: bool) -> tuple[int, int, int, int]:
@@ -205,7 +216,7 @@ def _fake_image(image: Tensor, shape: Sequence[int], data_format: str) -> Tensor
 
 def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
     geometry = _solve(solve_geometry, input.shape, filter.shape, *options)
-    input, filter = _readable(input), _dense(filter)
+    input, (filter, taps_together) = _readable(input), _readable_filter(filter)
     bias = None if bias is None else _dense(bias)
     channels_last = _is_channels_last(input, geometry.data_format)
     if channels_last:
@@ -217,6 +228,7 @@ def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: An
         input.data_ptr(),
         _strides(input, channels_last),
         filter.data_ptr(),
+        taps_together,
         0 if bias is None else bias.data_ptr(),
         output.data_ptr(),
     )
@@ -233,7 +245,7 @@ def _backprop_input_cpu(
 ) -> Tensor:
     geometry = _solve(solve_geometry, input_sizes, filter.shape, *options)
     check_out_backprop(geometry, tuple(out_backprop.shape))
-    filter, out_backprop = _dense(filter), _readable(out_backprop)
+    out_backprop, (filter, taps_together) = _readable(out_backprop), _readable_filter(filter)
     channels_last = _is_channels_last(out_backprop, geometry.data_format)
     if channels_last:
         geometry = _as_nhwc(geometry)
@@ -242,6 +254,7 @@ def _backprop_input_cpu(
         _kernels.lower(geometry),
         DTYPES[filter.dtype][1],
         filter.data_ptr(),
+        taps_together,
         out_backprop.data_ptr(),
         _strides(out_backprop, channels_last),
         gradient.data_ptr(),
