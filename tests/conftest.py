@@ -17,6 +17,9 @@ from depthwise import _native
 
 SEED = int(os.environ.get("DEPTHWISE_TEST_SEED", random.randrange(2**32)))
 
+# Markers of tests that need one of these packages.
+FRAMEWORKS = ("jax", "tensorflow", "torch")
+
 hypothesis.settings.register_profile("depthwise", print_blob=True, deadline=None)
 hypothesis.settings.load_profile("depthwise")
 
@@ -27,16 +30,20 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need TensorFlow, unless they are asked for.
+    """Leave out the tests that are marked with a framework, unless they are asked for.
 
-    They are asked for by `-m tensorflow` or by DEPTHWISE_TEST_TENSORFLOW=1, and then fail if it
-    cannot be imported.
+    They are asked for by `-m NAME` or by DEPTHWISE_TEST_NAME=1, and then fail if it cannot be
+    imported.
     """
-    if os.environ.get("DEPTHWISE_TEST_TENSORFLOW") == "1" or "tensorflow" in config.option.markexpr:
-        return
-    left_out = [item for item in items if "tensorflow" in item.keywords]
+    unasked = [
+        name
+        for name in FRAMEWORKS
+        if name not in config.option.markexpr
+        and os.environ.get(f"DEPTHWISE_TEST_{name.upper()}") != "1"
+    ]
+    left_out = [item for item in items if any(map(item.get_closest_marker, unasked))]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if "tensorflow" not in item.keywords]
+    items[:] = [item for item in items if not any(map(item.get_closest_marker, unasked))]
 
 
 @pytest.fixture(params=_native.supported_isas())

@@ -69,7 +69,7 @@ class Geometry:
         return (self.filter_height, self.filter_width, self.in_channels, self.channel_multiplier)
 
     @cached_property
-    def fields(self) -> tuple[int, ...]:
+    def fields(self) -> tuple[Any, ...]:
         """All of it as integers, in the order of the native struct, whose last field is NHWC."""
         *numbers, data_format = (getattr(self, field.name) for field in dataclasses.fields(self))
         return (*numbers, data_format == "NHWC")
@@ -168,10 +168,10 @@ def _check_out_backprop(geometry: Geometry, shape: tuple[int, ...]) -> None:
 
 
 @lru_cache(maxsize=1024)
-def geometry_of(fields: tuple[int, ...]) -> Geometry:
+def geometry_of(fields: tuple[Any, ...]) -> Geometry:
     """Return the problem with these `Geometry.fields`, which are equal for equal problems."""
     *numbers, channels_last = fields
-    return Geometry(*numbers, "NHWC" if channels_last else "NCHW")
+    return Geometry(*[*numbers, "NHWC" if channels_last else "NCHW"])
 
 
 @lru_cache(maxsize=1024)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy import empty, ndarray
+from numpy import empty
 
 from . import _native
 from ._geometry import Geometry
