@@ -107,10 +107,11 @@ class Operation:
         """Return the type of the result from those of the operands."""
         problem = geometry_of(geometry)
         spec = self.specs((first, second), problem)[self.result]
-        return first.update(
+        image = second if self.operands[0] == "filter" else first
+        return image.update(
             shape=_shape(self.result, problem),
             weak_type=False,
-            sharding=NamedSharding(first.sharding.mesh, spec),
+            sharding=NamedSharding(image.sharding.mesh, spec),
         )
 
     def on_cpu(self, first: Any, second: Any, *, geometry: Fields, spread: Any) -> Any:
@@ -227,10 +228,15 @@ class Operation:
 
     def sharding_rule(self, problem: Geometry) -> str:
         """Return which axes go together, for Shardy, the partitioner since."""
-        if problem.data_format == "NHWC":
-            axes = {"input": "b h w k", "filter": "di dj k q", "output": "b i j (k q)"}
+        # Shardy refuses (k q) if one of them is 1.
+        if problem.channel_multiplier == 1:
+            channels = "k"
         else:
-            axes = {"input": "b k h w", "filter": "di dj k q", "output": "b (k q) i j"}
+            channels = "(k q)" if problem.in_channels > 1 else "q"
+        if problem.data_format == "NHWC":
+            axes = {"input": "b h w k", "filter": "di dj k q", "output": f"b i j {channels}"}
+        else:
+            axes = {"input": "b k h w", "filter": "di dj k q", "output": f"b {channels} i j"}
         first, second = self.operands
         return f"{axes[first]}, {axes[second]} -> {axes[self.result]}"
 
@@ -256,10 +262,13 @@ def _transpose(
     arrays[operation.result] = cotangent
     first, second = (arrays[name] for name in derivative.operands)
     result = derivative(first, second, geometry_of(geometry))
-    # On a mesh with explicit axes the types have to agree, also if all channels, spread, share a
-    # filter that is not.
-    sharding = arrays[derivative.result].aval.sharding
-    return result if jax.typeof(result).sharding == sharding else jax.reshard(result, sharding)
+    # On a mesh with explicit axes its type has to be that of the operand, also of a filter that was
+    # not spread when the channels were.
+    spec = arrays[derivative.result].aval.sharding.spec
+    sharding = jax.typeof(result).sharding
+    if sharding.spec != spec:
+        result = jax.reshard(result, NamedSharding(sharding.mesh, spec))
+    return result
 
 
 def _shape(array: str, geometry: Geometry) -> tuple[int, int, int, int]:
