@@ -183,14 +183,12 @@ class Operation:
         """
         index = 1 if self.operands[0] == "filter" else 0
         sharding = operands[index].sharding
-        channel_axis = _channel_axis(self.operands[index], problem)
-        batch, channels = (
-            axes if size % _device_count(sharding.mesh, axes) == 0 else None
-            for axes, size in (
-                (sharding.spec[0], problem.batch),
-                (sharding.spec[channel_axis], problem.in_channels),
-            )
-        )
+        batch = channels = None
+        # GSPMD asks before it knows, too, and without a mesh to name the axes of.
+        if isinstance(sharding, NamedSharding):
+            channel_axis = _channel_axis(self.operands[index], problem)
+            batch = _dividing(sharding, 0, problem.batch)
+            channels = _dividing(sharding, channel_axis, problem.in_channels)
         if problem.data_format == "NHWC":
             image = PartitionSpec(batch, None, None, channels)
         else:
@@ -294,6 +292,12 @@ def _fold(array: Any, axis: int | None, into: int, count: int) -> Any:
         array = jnp.moveaxis(array, axis, into)
     shape = array.shape
     return array.reshape(*shape[:into], shape[into] * shape[into + 1], *shape[into + 2 :])
+
+
+def _dividing(sharding: NamedSharding, axis: int, size: int) -> Any:
+    """Return what spreads an axis of an array, if that splits `size` evenly."""
+    names = sharding.spec[axis]
+    return names if size % _device_count(sharding.mesh, names) == 0 else None
 
 
 def _device_count(mesh: Any, axes: Any) -> int:
