@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import re
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -147,8 +148,17 @@ def test_other_platforms_compute_the_same(
 
 @EVERY_DTYPE
 @EVERY_OPERATION
-def test_other_platforms_round_once(operation: Operation, dtype: np.dtype[Any], jax: Any) -> None:
+def test_other_platforms_accumulate_in_float32(
+    operation: Operation, dtype: np.dtype[Any], jax: Any
+) -> None:
     assert_the_same_elsewhere(operation, CASES[0], "NHWC", dtype, jax)
+    first, second = to_jax(jax, integers(operation, CASE))
+    traced = jax.jit(call_of(operation, CASE)).trace(first.astype(dtype), second.astype(dtype))
+    program = traced.lower(lowering_platforms=("cuda",)).as_text()
+    (convolution,) = (line for line in program.splitlines() if "stablehlo.convolution" in line)
+    assert re.search(r"tensor<\w+xf32>, tensor<\w+xf32>\) -> tensor<\w+xf32>", convolution)
+    # Not in TensorFloat-32.
+    assert "HIGHEST" in convolution
 
 
 def assert_the_same_elsewhere(
