@@ -250,6 +250,20 @@ def test_vmap(
     assert_equal_bits(got, np.stack(want, 1))
 
 
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=str)
+@EVERY_OPERATION
+def test_vmap_over_nothing(
+    operation: Operation, axes: tuple[int | None, int | None], jax: Any
+) -> None:
+    operands = to_jax(jax, integers(operation, CASE))
+    first, second = (
+        array if axis is None else array[None][:0]
+        for array, axis in zip(operands, axes, strict=True)
+    )
+    got = jax.vmap(call_of(operation, CASE), axes)(first, second)
+    assert got.shape == (0, *CASE.shapes[operation.result])
+
+
 def test_vmap_of_vmap_of_grad(jax: Any) -> None:
     """Each image of a batch with each of two filters, and the gradients of each."""
     images, filter = to_jax(jax, integers(FORWARD, CASE.repeated(3)))

@@ -91,7 +91,7 @@ class Operation:
         if isinstance(first, jax.core.Tracer) or isinstance(second, jax.core.Tracer):
             first, second = _vary_alike(first, second)
             return self.bind(first, second, geometry=geometry.fields)
-        # What bind() comes to in the end, 7 us later.
+        # What bind() comes to in the end, but with 6.8 instead of 13.5 us for a tiny image.
         return self.compiled(first, second, geometry=geometry.fields)
 
     def bind(self, first: Any, second: Any, *, geometry: Fields) -> Any:
@@ -153,7 +153,7 @@ class Operation:
 
         Those with one filter for all are further images, others are further channels.
         """
-        problem = geometry_of(geometry)
+        single = geometry_of(geometry)
         mapped = dict(zip(self.operands, axes, strict=True))
         count = next(
             array.shape[axis]
@@ -161,10 +161,10 @@ class Operation:
             if axis is not None
         )
         if self.result != "filter" and mapped.get("filter") is None:
-            problem = replace(problem, batch=count * problem.batch)
+            problem = replace(single, batch=count * single.batch)
             into = {"input": 0, "output": 0}
         else:
-            problem = replace(problem, in_channels=count * problem.in_channels)
+            problem = replace(single, in_channels=count * single.in_channels)
             into = {name: _channel_axis(name, problem) for name in ("input", "filter", "output")}
         first, second = (
             _fold(array, mapped[name], into[name], count) if name in into else array
@@ -172,9 +172,8 @@ class Operation:
         )
         result = self(first, second, problem)
         axis = into[self.result]
-        shape = result.shape
-        unfolded = (*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
-        return result.reshape(unfolded), axis
+        shape = _shape(self.result, single)
+        return result.reshape(*shape[:axis], count, *shape[axis:]), axis
 
     def specs(self, operands: Sequence[Any], problem: Geometry) -> dict[str, PartitionSpec]:
         """Return how all three arrays lie on a mesh, from the types of the operands.
@@ -202,7 +201,10 @@ class Operation:
     def partition(
         self, problem: Geometry, mesh: Any, operands: Sequence[Any], result: Any
     ) -> tuple[Any, Callable[[Any, Any], Any], Any, tuple[Any, ...]]:
-        """Return what each device computes, and how the result and the operands are spread."""
+        """Return what each device computes, and how the result and the operands are spread.
+
+        The gradients of a filter are rounded on each device, and once more by each addition.
+        """
 
         def compute(first: Any, second: Any) -> Any:
             result = self.call_native(first, second, part)
