@@ -552,8 +552,8 @@ def test_what_cannot_be_split_is_gathered() -> None:
 
 
 def test_explicit_axes(jax: Any) -> None:
-    if not hasattr(jax, "set_mesh"):
-        pytest.skip("JAX 0.6 is at the beginnings of explicit axes")
+    if jax.__version_info__ < (0, 10):
+        pytest.skip("JAX 0.8 cannot compile a sum over explicit axes in custom_partitioning")
     run_on_four_devices(
         """
         mesh = jax.make_mesh((2, 2), ("batch", "channels"), axis_types=(AxisType.Explicit,) * 2)
