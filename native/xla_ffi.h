@@ -2,7 +2,7 @@
 // calls a function compiled elsewhere, declared again. XLA keeps this binary interface stable and
 // numbers its changes; its own headers come with jaxlib, 100 MB that a build would need for these
 // 100 lines. tests/test_xla_ffi.py compares every field with the headers of an installed jaxlib.
-// Source: xla/ffi/api/c_api.h of jaxlib 0.10, interface version 0.3. Included by xla_ffi.cc alone.
+// Source: xla/ffi/api/c_api.h of jaxlib 0.10. Included by xla_handlers.cc alone.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,10 @@
 
 namespace depthwise::xla {
 
+// Not the version of that header, 0.3: XLA accepts handlers of its own version or an older one, and
+// this one has all that is below. jaxlib 0.6 has version 0.1.
 constexpr int kMajorVersion = 0;
-constexpr int kMinorVersion = 3;
+constexpr int kMinorVersion = 1;
 
 // Every struct begins with its size and a list of extensions.
 struct Extension {

@@ -123,8 +123,7 @@ xla::Error* MakeError(const xla::CallFrame& frame, int code, const char* message
 }
 
 // The handler of an entry point. A frame with the metadata extension is no call: it asks which
-// version of the interface this was compiled for. An XLA with an older one is told its own, since
-// the structs of xla_ffi.h are in all of them.
+// version of the interface this was compiled for.
 template <void (*kCompute)(const Call&)>
 xla::Error* Handle(xla::CallFrame* frame) {
   for (auto* extension = frame->extension_start; extension; extension = extension->next) {
@@ -133,10 +132,6 @@ xla::Error* Handle(xla::CallFrame* frame) {
         reinterpret_cast<xla::MetadataExtension*>(extension)->metadata->api_version;
     version.major_version = xla::kMajorVersion;
     version.minor_version = xla::kMinorVersion;
-    if (frame->api) {
-      version.minor_version =
-          std::min(version.minor_version, frame->api->api_version.minor_version);
-    }
     return nullptr;
   }
   if (frame->stage != xla::kExecuteStage) return nullptr;

@@ -54,10 +54,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out single tests that need a framework, in the same way."""
-    missing = [name for name in FRAMEWORKS if not _is_asked_for(name, config)]
-    left_out = [item for item in items if any(name in item.keywords for name in missing)]
+    unasked = [name for name in FRAMEWORKS if not _is_asked_for(name, config)]
+    left_out = [item for item in items if any(map(item.get_closest_marker, unasked))]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    items[:] = [item for item in items if not any(map(item.get_closest_marker, unasked))]
 
 
 @pytest.fixture(params=_native.supported_isas())

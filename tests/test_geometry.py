@@ -11,6 +11,7 @@ import pytest
 
 from depthwise._geometry import (
     Geometry,
+    geometry_of,
     make_backprop_filter_geometry,
     make_backprop_input_geometry,
     make_geometry,
@@ -243,3 +244,11 @@ def test_large_sizes_are_named(big: int) -> None:
         (big, big, big, 1), (1, 1, 1, 1), (big, 1, 1, 1), (1, big, big, 1), "VALID"
     )
     assert geometry.input_shape == (big, big, big, 1)
+
+
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+def test_fields_tell_the_whole_problem(data_format: str) -> None:
+    geometry = make_geometry((2, 5, 5, 5), (3, 2, 5, 4), [1] * 4, "SAME", data_format, (2, 3))
+    again = geometry_of(geometry.fields)
+    assert dataclasses.asdict(again) == dataclasses.asdict(geometry)
+    assert again is geometry_of(tuple(geometry.fields))

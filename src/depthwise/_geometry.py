@@ -185,6 +185,13 @@ def check_out_backprop(geometry: Geometry, shape: tuple[int, ...]) -> None:
 
 
 @lru_cache(maxsize=1024)
+def geometry_of(fields: tuple[Any, ...]) -> Geometry:
+    """Return the problem with these `Geometry.fields`, which are equal for equal problems."""
+    *numbers, channels_last = fields
+    return Geometry(*[*numbers, "NHWC" if channels_last else "NCHW"])
+
+
+@lru_cache(maxsize=1024)
 def solve_geometry(
     input_shape: tuple[int, ...],
     filter_shape: tuple[int, ...],
