@@ -301,7 +301,7 @@ def test_equal_problems_are_equal_parameters(operation: Operation, jax: Any) -> 
     operands = to_jax(jax, integers(operation, CASE))
 
     def parameters() -> tuple[Any, ...]:
-        _geometry._solve.cache_clear()
+        _geometry.solve_geometry.cache_clear()
         _geometry.geometry_of.cache_clear()
         program = jax.make_jaxpr(call_of(operation, CASE))(*operands)
         return tuple(program.eqns[-1].params.values())

@@ -107,13 +107,16 @@ def depthwise_conv2d(
         check_name(name)
     try:
         backend = find_backend(input, filter, ("input", "filter"))
-        arguments = (input, filter, strides, padding, data_format, dilations)
         output: ArrayT
         if name is None:
-            output = backend.depthwise_conv2d(*arguments)
+            output = backend.depthwise_conv2d(
+                input, filter, strides, padding, data_format, dilations
+            )
         else:
             with backend.trace_scope(name):
-                output = backend.depthwise_conv2d(*arguments)
+                output = backend.depthwise_conv2d(
+                    input, filter, strides, padding, data_format, dilations
+                )
     except DOCUMENTED as error:
         begin_with(name, error)
         raise

@@ -60,8 +60,8 @@ def forward(
         ("input", "filter"),
         geometry.output_shape,
         "input or padding",
-        image=input,
-        bias=bias,
+        input,
+        bias,
     )
 
 
@@ -79,7 +79,7 @@ def backprop_input(
         ("filter", "out_backprop"),
         geometry.input_shape,
         "input_sizes",
-        image=out_backprop,
+        out_backprop,
     )
 
 
@@ -126,11 +126,13 @@ def _compute(
         first = _readable(first, dtype, arguments[0])
     if second.dtype is not dtype or not second.flags.carray:
         second = _readable(second, dtype, arguments[1])
-    arrays = (first, second, result) if bias is None else (first, second, result, bias)
+    if bias is None and dtype.itemsize != 2:
+        kernel(lower(geometry), code, first, second, result)
+        return result
+    arrays = [first, second, result] if bias is None else [first, second, result, bias]
     if dtype.itemsize == 2:  # As integers: not every buffer protocol knows these types.
-        kernel(lower(geometry), code, *(array.view(np.uint16) for array in arrays))
-    else:
-        kernel(lower(geometry), code, *arrays)
+        arrays = [array.view(np.uint16) for array in arrays]
+    kernel(lower(geometry), code, *arrays)
     return result
 
 
