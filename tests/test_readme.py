@@ -11,11 +11,11 @@ import pytest
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^```(?:python|pycon)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-FRAMEWORKS = re.compile(r"^\W*(?:import|from) (tensorflow)\b", re.MULTILINE)
+FRAMEWORKS = re.compile(r"^\W*(?:import|from) (jax|tensorflow|torch)\b", re.MULTILINE)
 
 
 def blocks() -> list[Any]:
-    """Return the blocks as test parameters; those that need TensorFlow run when it is asked for."""
+    """Return the blocks as test parameters; those of a framework run when it is asked for."""
     text = README.read_text(encoding="utf-8")
     found = []
     for match in BLOCK.finditer(text):

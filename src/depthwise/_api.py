@@ -30,9 +30,11 @@ def depthwise_conv2d(
     Parameters
     ----------
     input : array of shape [batch, in_height, in_width, in_channels]
-        float16, bfloat16 (ml_dtypes), float32 or float64, of any memory layout. With
-        ``data_format="NCHW"``, [batch, in_channels, in_height, in_width]. Nested lists of numbers
-        become float32. Never modified; copied only if it is unaligned or not in native byte order.
+        A `numpy.ndarray`, `torch.Tensor`, `jax.Array` or its tracer, or an array of any library
+        that exchanges memory by DLPack on the CPU; float16, bfloat16 (ml_dtypes), float32 or
+        float64, of any memory layout. With ``data_format="NCHW"``, [batch, in_channels, in_height,
+        in_width]. Nested lists of numbers become float32. Never modified; copied only if it is
+        unaligned or not in native byte order.
     filter : array of shape [filter_height, filter_width, in_channels, channel_multiplier]
         Of the array type and dtype of `input`, all sizes >= 1. The same shape for both data
         formats.
@@ -48,19 +50,20 @@ def depthwise_conv2d(
         Distance between the taps, height then width. If one is greater than 1, all strides must
         be 1.
     name : str, optional
-        Begins the message of errors.
+        Begins the message of errors; of PyTorch and JAX also a scope in profiles and traces.
 
     Returns
     -------
     array of shape [batch, out_height, out_width, in_channels * channel_multiplier]
-        New, C-contiguous, of the array type and dtype of `input`. With ``data_format="NCHW"``,
-        [batch, in_channels * channel_multiplier, out_height, out_width].
+        New, C-contiguous, of the array type and dtype of `input`, on its device. With
+        ``data_format="NCHW"``, [batch, in_channels * channel_multiplier, out_height, out_width];
+        then in channels-last memory if a PyTorch `input` is.
 
     Raises
     ------
     TypeError
         An argument has the wrong type; `input` or `filter` has an unsupported dtype; they differ
-        in dtype.
+        in dtype or in array type.
     ValueError
         A rank, size or value is not as above; the output would have a negative size.
     OverflowError

@@ -36,9 +36,9 @@ def depthwise_conv2d_backprop_input(
     input_sizes : sequence of four integers >= 0
         Shape of the input, ordered by `data_format`: list, tuple or integer array.
     filter : array of shape [filter_height, filter_width, in_channels, channel_multiplier]
-        float16, bfloat16 (ml_dtypes), float32 or float64, of any memory layout, all sizes >= 1.
-        Nested lists of numbers become float32. Never modified; copied only if it is unaligned, not
-        in native byte order or not C-contiguous.
+        Of a type that `depthwise_conv2d` takes; float16, bfloat16 (ml_dtypes), float32 or float64,
+        of any memory layout, all sizes >= 1. Nested lists of numbers become float32. Never
+        modified; copied only if it is unaligned, not in native byte order or not C-contiguous.
     out_backprop : array of the shape of the output
         [batch, out_height, out_width, in_channels * channel_multiplier] or, with
         ``data_format="NCHW"``, [batch, in_channels * channel_multiplier, out_height, out_width].
@@ -47,7 +47,7 @@ def depthwise_conv2d_backprop_input(
     strides, padding, data_format, dilations
         Those of the convolution, see `depthwise_conv2d`.
     name : str, optional
-        Begins the message of errors.
+        Begins the message of errors; of PyTorch and JAX also a scope in profiles and traces.
 
     Returns
     -------
@@ -59,7 +59,8 @@ def depthwise_conv2d_backprop_input(
     Raises
     ------
     TypeError
-        An argument has the wrong type; an array has an unsupported dtype; they differ in dtype.
+        An argument has the wrong type; an array has an unsupported dtype; they differ in dtype or
+        in array type.
     ValueError
         A rank, size or value is not as above; `out_backprop` does not have the shape that
         `depthwise_conv2d` would return, which the message tells.
@@ -134,9 +135,10 @@ def depthwise_conv2d_backprop_filter(
     Parameters
     ----------
     input : array of shape [batch, in_height, in_width, in_channels]
-        float16, bfloat16 (ml_dtypes), float32 or float64, of any memory layout. With
-        ``data_format="NCHW"``, [batch, in_channels, in_height, in_width]. Nested lists of numbers
-        become float32. Never modified; copied only if it is unaligned or not in native byte order.
+        Of a type that `depthwise_conv2d` takes; float16, bfloat16 (ml_dtypes), float32 or float64,
+        of any memory layout. With ``data_format="NCHW"``, [batch, in_channels, in_height,
+        in_width]. Nested lists of numbers become float32. Never modified; copied only if it is
+        unaligned or not in native byte order.
     filter_sizes : sequence of four integers >= 1
         Shape of the filter, [filter_height, filter_width, in_channels, channel_multiplier] for
         both data formats: list, tuple or integer array.
@@ -147,7 +149,7 @@ def depthwise_conv2d_backprop_filter(
     strides, padding, data_format, dilations
         Those of the convolution, see `depthwise_conv2d`.
     name : str, optional
-        Begins the message of errors.
+        Begins the message of errors; of PyTorch and JAX also a scope in profiles and traces.
 
     Returns
     -------
@@ -158,7 +160,8 @@ def depthwise_conv2d_backprop_filter(
     Raises
     ------
     TypeError
-        An argument has the wrong type; an array has an unsupported dtype; they differ in dtype.
+        An argument has the wrong type; an array has an unsupported dtype; they differ in dtype or
+        in array type.
     ValueError
         A rank, size or value is not as above; `out_backprop` does not have the shape that
         `depthwise_conv2d` would return, which the message tells.
