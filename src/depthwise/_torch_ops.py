@@ -4,8 +4,9 @@ Requirements that shaped this file:
 - torch.compile and torch.export see one operator with the user's arguments, whose sizes may be
   symbols: so the geometry is made inside of it, and once more for fake tensors;
 - a call without gradients may cost no more than a few microseconds. An operator whose gradient is
-  registered with torch.library takes 14 us a call, 43 with gradients; one without takes 6. So
-  the gradients are those of autograd functions around operators that know of none;
+  registered with torch.library takes 14 us a call, 43 with gradients; one without takes 6, and 17
+  in an autograd function. So the gradients are those of functions around operators that know of
+  none;
 - NCHW tensors in channels-last memory run on the kernels for NHWC, and give such tensors;
 - the kernels read tensors in place, and results lie in the memory that NumPy's results lie in.
 
@@ -59,7 +60,7 @@ def conv2d(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options)
     """Return the output, plus ``bias[k*channel_multiplier + q]`` if there is a bias."""
     function = _function_for((_Conv2d, _DualConv2d), input, filter, bias)
     if function is not None:
-        output: Tensor = function.apply(input, filter, bias, *options)
+        output: Tensor = function.apply(input, filter, bias, options)
         return output
     return _conv2d(input, filter, bias, *options)
 
@@ -70,7 +71,7 @@ def backprop_input(
     """Return the gradient with respect to the input."""
     function = _function_for((_BackpropInput, _DualBackpropInput), filter, out_backprop)
     if function is not None:
-        gradient: Tensor = function.apply(input_sizes, filter, out_backprop, *options)
+        gradient: Tensor = function.apply(input_sizes, filter, out_backprop, options)
         return gradient
     return _backprop_input(input_sizes, filter, out_backprop, *options)
 
@@ -81,7 +82,7 @@ def backprop_filter(
     """Return the gradient with respect to the filter."""
     function = _function_for((_BackpropFilter, _DualBackpropFilter), input, out_backprop)
     if function is not None:
-        gradient: Tensor = function.apply(input, filter_sizes, out_backprop, *options)
+        gradient: Tensor = function.apply(input, filter_sizes, out_backprop, options)
         return gradient
     return _backprop_filter(input, filter_sizes, out_backprop, *options)
 
@@ -91,18 +92,18 @@ def _function_for(
 ) -> type[Function] | None:
     """Return the function by which autograd learns of an operation on these tensors, if it has to.
 
-    The first one is for torch.compile, which takes no function that knows forward mode.
+    The second one is for tensors that carry a tangent or belong to a transform of torch.func.
     """
-    is_compiling = torch.compiler.is_compiling()
     records = torch.is_grad_enabled()
+    is_compiling = torch.compiler.is_compiling()
+    is_differentiated = False
     for tensor in tensors:
         if tensor is None:
             continue
-        if records and tensor.requires_grad:
-            return functions[0 if is_compiling else 1]
         if not is_compiling and (_is_wrapped(tensor) or unpack_dual(tensor).tangent is not None):
             return functions[1]
-    return None
+        is_differentiated = is_differentiated or (records and tensor.requires_grad)
+    return functions[0] if is_differentiated else None
 
 
 def _is_wrapped(tensor: Tensor) -> bool:
@@ -344,7 +345,7 @@ def _times(sizes: Sequence[int], size: int, axis: int) -> list[int]:
 
 
 def _conv2d_vmap(compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any) -> Any:
-    input, filter, bias, *options = args
+    input, filter, bias, options = args
     input_dim, filter_dim, bias_dim = in_dims[:3]
     size = info.batch_size
     axis = 0
@@ -358,7 +359,7 @@ def _conv2d_vmap(compute: Callable[..., Tensor], info: Any, in_dims: Any, *args:
 def _backprop_input_vmap(
     compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any
 ) -> Any:
-    input_sizes, filter, out_backprop, *options = args
+    input_sizes, filter, out_backprop, options = args
     _, filter_dim, out_dim = in_dims[:3]
     size = info.batch_size
     axis = 0
@@ -373,7 +374,7 @@ def _backprop_input_vmap(
 def _backprop_filter_vmap(
     compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any
 ) -> Any:
-    input, filter_sizes, out_backprop, *options = args
+    input, filter_sizes, out_backprop, options = args
     size = info.batch_size
     axis = _channel_axis(options)
     input = _fold(input, in_dims[0], size, axis)
@@ -384,12 +385,15 @@ def _backprop_filter_vmap(
 def _register_vmap(operator: Any, rule: Callable[..., Any]) -> None:
     """Map an operator whose derivatives nobody wants: autograd's functions have the rule too."""
 
-    def compute(first: Any, second: Any, third: Any, options: Sequence[Any]) -> Tensor:
+    def compute(first: Any, second: Any, third: Any, options: Options) -> Tensor:
         result: Tensor = operator(first, second, third, *options)
         return result
 
+    def apply_rule(info: Any, in_dims: Any, *args: Any) -> Any:
+        return rule(compute, info, in_dims, *args[:3], args[3:])
+
     if hasattr(torch.library, "register_vmap"):  # from PyTorch 2.5 on
-        torch.library.register_vmap(operator, partial(rule, compute), lib=_library)
+        torch.library.register_vmap(operator, apply_rule, lib=_library)
 
 
 _register_vmap(_conv2d, _conv2d_vmap)
@@ -398,6 +402,75 @@ _register_vmap(_backprop_filter, _backprop_filter_vmap)
 
 
 # Every function is linear in each of its tensors, so that the derivatives of each are the others.
+
+
+class _Conv2d(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, filter: Tensor, bias: Tensor | None, options: Options
+    ) -> Tensor:
+        ctx.save_for_backward(input, filter)
+        ctx.options = options
+        return _conv2d(input, filter, bias, *options)
+
+    @staticmethod
+    def backward(ctx: Any, out_backprop: Tensor) -> tuple[Tensor | None, ...]:
+        input, filter = ctx.saved_tensors
+        options = ctx.options
+        needs_input, needs_filter, needs_bias, _ = ctx.needs_input_grad
+        pixels = (0, 2, 3) if options[3] == "NCHW" else (0, 1, 2)
+        return (
+            backprop_input(input.shape, filter, out_backprop, options) if needs_input else None,
+            backprop_filter(input, filter.shape, out_backprop, options) if needs_filter else None,
+            out_backprop.sum(pixels) if needs_bias else None,
+            None,
+        )
+
+
+class _BackpropInput(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
+    ) -> Tensor:
+        ctx.save_for_backward(filter, out_backprop)
+        ctx.options = options
+        return _backprop_input(input_sizes, filter, out_backprop, *options)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        filter, out_backprop = ctx.saved_tensors
+        options = ctx.options
+        _, needs_filter, needs_out, _ = ctx.needs_input_grad
+        filter_backprop = None
+        if needs_filter:
+            filter_backprop = backprop_filter(gradient, filter.shape, out_backprop, options)
+        out = conv2d(gradient, filter, None, options) if needs_out else None
+        return None, filter_backprop, out, None
+
+
+class _BackpropFilter(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
+    ) -> Tensor:
+        ctx.save_for_backward(input, out_backprop)
+        ctx.options = options
+        return _backprop_filter(input, filter_sizes, out_backprop, *options)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        input, out_backprop = ctx.saved_tensors
+        options = ctx.options
+        needs_input, _, needs_out, _ = ctx.needs_input_grad
+        input_backprop = None
+        if needs_input:
+            input_backprop = backprop_input(input.shape, gradient, out_backprop, options)
+        out = conv2d(input, gradient, None, options) if needs_out else None
+        return input_backprop, None, out, None
+
+
+# The same for forward mode and the transforms of torch.func. These want the context set up in a
+# method of its own, which takes 30 us more for each call; and torch.compile takes no `jvp`.
 
 
 def _sum(*terms: Tensor | None) -> Tensor | None:
@@ -409,98 +482,23 @@ def _sum(*terms: Tensor | None) -> Tensor | None:
     return total
 
 
-class _Conv2d(Function):
+class _DualConv2d(Function):
     @staticmethod
-    def forward(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
+    def forward(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
         return _conv2d(input, filter, bias, *options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        input, filter, _, *options = inputs
+        input, filter, _, ctx.options = inputs
+        ctx.output_sizes = output.shape
         ctx.save_for_backward(input, filter)
         ctx.save_for_forward(input, filter)
-        ctx.output_sizes, ctx.options = output.shape, tuple(options)
 
-    @staticmethod
-    def backward(ctx: Any, out_backprop: Tensor) -> tuple[Tensor | None, ...]:
-        input, filter = ctx.saved_tensors
-        options = ctx.options
-        needs_input, needs_filter, needs_bias = ctx.needs_input_grad[:3]
-        pixels = (0, 2, 3) if options[3] == "NCHW" else (0, 1, 2)
-        return (
-            backprop_input(input.shape, filter, out_backprop, options) if needs_input else None,
-            backprop_filter(input, filter.shape, out_backprop, options) if needs_filter else None,
-            out_backprop.sum(pixels) if needs_bias else None,
-            *(None for _ in options),
-        )
+    backward = _Conv2d.backward
 
-    vmap = staticmethod(partial(_conv2d_vmap, conv2d))
-
-
-class _BackpropInput(Function):
-    @staticmethod
-    def forward(
-        input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, *options: Any
-    ) -> Tensor:
-        return _backprop_input(input_sizes, filter, out_backprop, *options)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        ctx.input_sizes, filter, out_backprop, *options = inputs
-        ctx.save_for_backward(filter, out_backprop)
-        ctx.save_for_forward(filter, out_backprop)
-        ctx.options = tuple(options)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        filter, out_backprop = ctx.saved_tensors
-        options = ctx.options
-        _, needs_filter, needs_out = ctx.needs_input_grad[:3]
-        return (
-            None,
-            backprop_filter(gradient, filter.shape, out_backprop, options)
-            if needs_filter
-            else None,
-            conv2d(gradient, filter, None, options) if needs_out else None,
-            *(None for _ in options),
-        )
-
-    vmap = staticmethod(partial(_backprop_input_vmap, backprop_input))
-
-
-class _BackpropFilter(Function):
-    @staticmethod
-    def forward(
-        input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, *options: Any
-    ) -> Tensor:
-        return _backprop_filter(input, filter_sizes, out_backprop, *options)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        input, ctx.filter_sizes, out_backprop, *options = inputs
-        ctx.save_for_backward(input, out_backprop)
-        ctx.save_for_forward(input, out_backprop)
-        ctx.options = tuple(options)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        input, out_backprop = ctx.saved_tensors
-        options = ctx.options
-        needs_input, _, needs_out = ctx.needs_input_grad[:3]
-        return (
-            backprop_input(input.shape, gradient, out_backprop, options) if needs_input else None,
-            None,
-            conv2d(input, gradient, None, options) if needs_out else None,
-            *(None for _ in options),
-        )
-
-    vmap = staticmethod(partial(_backprop_filter_vmap, backprop_filter))
-
-
-class _DualConv2d(_Conv2d):
     @staticmethod
     def jvp(
-        ctx: Any, input_t: Tensor | None, filter_t: Tensor | None, bias_t: Tensor | None, *_: Any
+        ctx: Any, input_t: Tensor | None, filter_t: Tensor | None, bias_t: Tensor | None, _: None
     ) -> Tensor | None:
         input, filter = ctx.saved_tensors
         options = ctx.options
@@ -513,11 +511,27 @@ class _DualConv2d(_Conv2d):
             bias_t,
         )
 
+    vmap = staticmethod(partial(_conv2d_vmap, conv2d))
 
-class _DualBackpropInput(_BackpropInput):
+
+class _DualBackpropInput(Function):
+    @staticmethod
+    def forward(
+        input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
+    ) -> Tensor:
+        return _backprop_input(input_sizes, filter, out_backprop, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        ctx.input_sizes, filter, out_backprop, ctx.options = inputs
+        ctx.save_for_backward(filter, out_backprop)
+        ctx.save_for_forward(filter, out_backprop)
+
+    backward = _BackpropInput.backward
+
     @staticmethod
     def jvp(
-        ctx: Any, _: None, filter_t: Tensor | None, out_t: Tensor | None, *__: Any
+        ctx: Any, _: None, filter_t: Tensor | None, out_t: Tensor | None, __: None
     ) -> Tensor | None:
         filter, out_backprop = ctx.saved_tensors
         sizes, options = ctx.input_sizes, ctx.options
@@ -526,11 +540,27 @@ class _DualBackpropInput(_BackpropInput):
             None if out_t is None else backprop_input(sizes, filter, out_t, options),
         )
 
+    vmap = staticmethod(partial(_backprop_input_vmap, backprop_input))
 
-class _DualBackpropFilter(_BackpropFilter):
+
+class _DualBackpropFilter(Function):
+    @staticmethod
+    def forward(
+        input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
+    ) -> Tensor:
+        return _backprop_filter(input, filter_sizes, out_backprop, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        input, ctx.filter_sizes, out_backprop, ctx.options = inputs
+        ctx.save_for_backward(input, out_backprop)
+        ctx.save_for_forward(input, out_backprop)
+
+    backward = _BackpropFilter.backward
+
     @staticmethod
     def jvp(
-        ctx: Any, input_t: Tensor | None, _: None, out_t: Tensor | None, *__: Any
+        ctx: Any, input_t: Tensor | None, _: None, out_t: Tensor | None, __: None
     ) -> Tensor | None:
         input, out_backprop = ctx.saved_tensors
         sizes, options = ctx.filter_sizes, ctx.options
@@ -538,3 +568,5 @@ class _DualBackpropFilter(_BackpropFilter):
             None if input_t is None else backprop_filter(input_t, sizes, out_backprop, options),
             None if out_t is None else backprop_filter(input, sizes, out_t, options),
         )
+
+    vmap = staticmethod(partial(_backprop_filter_vmap, backprop_filter))
