@@ -1,30 +1,24 @@
-"""The three functions as operators of PyTorch, differentiable to any order.
+"""The three functions as operators of PyTorch, which know of no derivatives.
 
 Requirements that shaped this file:
 - torch.compile and torch.export see one operator with the user's arguments, whose sizes may be
   symbols: so the geometry is made inside of it, and once more for fake tensors;
-- a call without gradients may cost no more than a few microseconds. An operator whose gradient is
-  registered with torch.library takes 14 us a call, 43 with gradients; one without takes 6, and 17
-  in an autograd function. So the gradients are those of functions around operators that know of
-  none;
 - NCHW tensors in channels-last memory run on the kernels for NHWC, and give such tensors;
 - the kernels read tensors in place, and results lie in the memory that NumPy's results lie in.
 
-``depthwise.torch`` calls it, with arguments whose types it has checked.
+``_torch_autograd`` calls the operators and their rules for vmap.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.forward_ad import unpack_dual
 
 from . import _kernels, _native
 from ._geometry import Geometry, Padding, check_out_backprop, solve_geometry
@@ -54,65 +48,6 @@ def make_options(
     if isinstance(padding, str):
         return strides, padding, (), data_format, dilations
     return strides, "EXPLICIT", tuple(n for pair in padding for n in pair), data_format, dilations
-
-
-def conv2d(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-    """Return the output, plus ``bias[k*channel_multiplier + q]`` if there is a bias."""
-    function = _function_for((_Conv2d, _DualConv2d), input, filter, bias)
-    if function is not None:
-        output: Tensor = function.apply(input, filter, bias, options)
-        return output
-    return _conv2d(input, filter, bias, *options)
-
-
-def backprop_input(
-    input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
-) -> Tensor:
-    """Return the gradient with respect to the input."""
-    function = _function_for((_BackpropInput, _DualBackpropInput), filter, out_backprop)
-    if function is not None:
-        gradient: Tensor = function.apply(input_sizes, filter, out_backprop, options)
-        return gradient
-    return _backprop_input(input_sizes, filter, out_backprop, *options)
-
-
-def backprop_filter(
-    input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
-) -> Tensor:
-    """Return the gradient with respect to the filter."""
-    function = _function_for((_BackpropFilter, _DualBackpropFilter), input, out_backprop)
-    if function is not None:
-        gradient: Tensor = function.apply(input, filter_sizes, out_backprop, options)
-        return gradient
-    return _backprop_filter(input, filter_sizes, out_backprop, *options)
-
-
-def _function_for(
-    functions: tuple[type[Function], type[Function]], *tensors: Tensor | None
-) -> type[Function] | None:
-    """Return the function by which autograd learns of an operation on these tensors, if it has to.
-
-    The second one is for tensors that carry a tangent or belong to a transform of torch.func.
-    """
-    records = torch.is_grad_enabled()
-    is_compiling = torch.compiler.is_compiling()
-    is_differentiated = False
-    for tensor in tensors:
-        if tensor is None:
-            continue
-        if not is_compiling and (_is_wrapped(tensor) or unpack_dual(tensor).tangent is not None):
-            return functions[1]
-        is_differentiated = is_differentiated or (records and tensor.requires_grad)
-    return functions[0] if is_differentiated else None
-
-
-def _is_wrapped(tensor: Tensor) -> bool:
-    """Whether a transform of torch.func may hide a gradient that is wanted behind this tensor."""
-    try:
-        tensor.data_ptr()
-    except RuntimeError:
-        return True  # It has no memory of its own. No public function tells.
-    return False
 
 
 # The operators: a kernel for CPU tensors, and the shape and strides of its result for fake ones.
@@ -303,16 +238,16 @@ def _backprop_filter_fake(
     return input.new_empty(geometry.filter_shape)
 
 
-_conv2d = _define(
+CONV2D = _define(
     "depthwise_conv2d", "Tensor input, Tensor filter, Tensor? bias", _conv2d_cpu, _conv2d_fake
 )
-_backprop_input = _define(
+BACKPROP_INPUT = _define(
     "depthwise_conv2d_backprop_input",
     "SymInt[] input_sizes, Tensor filter, Tensor out_backprop",
     _backprop_input_cpu,
     _backprop_input_fake,
 )
-_backprop_filter = _define(
+BACKPROP_FILTER = _define(
     "depthwise_conv2d_backprop_filter",
     "Tensor input, SymInt[] filter_sizes, Tensor out_backprop",
     _backprop_filter_cpu,
@@ -344,7 +279,7 @@ def _times(sizes: Sequence[int], size: int, axis: int) -> list[int]:
     return [n * size if i == axis else n for i, n in enumerate(sizes)]
 
 
-def _conv2d_vmap(compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any) -> Any:
+def conv2d_vmap(compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any) -> Any:
     input, filter, bias, options = args
     input_dim, filter_dim, bias_dim = in_dims[:3]
     size = info.batch_size
@@ -356,9 +291,7 @@ def _conv2d_vmap(compute: Callable[..., Tensor], info: Any, in_dims: Any, *args:
     return _unfold(compute(_fold(input, input_dim, size, axis), filter, bias, options), size, axis)
 
 
-def _backprop_input_vmap(
-    compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any
-) -> Any:
+def backprop_input_vmap(compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any) -> Any:
     input_sizes, filter, out_backprop, options = args
     _, filter_dim, out_dim = in_dims[:3]
     size = info.batch_size
@@ -371,7 +304,7 @@ def _backprop_input_vmap(
     return _unfold(gradient, size, axis)
 
 
-def _backprop_filter_vmap(
+def backprop_filter_vmap(
     compute: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any
 ) -> Any:
     input, filter_sizes, out_backprop, options = args
@@ -396,177 +329,6 @@ def _register_vmap(operator: Any, rule: Callable[..., Any]) -> None:
         torch.library.register_vmap(operator, apply_rule, lib=_library)
 
 
-_register_vmap(_conv2d, _conv2d_vmap)
-_register_vmap(_backprop_input, _backprop_input_vmap)
-_register_vmap(_backprop_filter, _backprop_filter_vmap)
-
-
-# Every function is linear in each of its tensors, so that the derivatives of each are the others.
-
-
-class _Conv2d(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, input: Tensor, filter: Tensor, bias: Tensor | None, options: Options
-    ) -> Tensor:
-        ctx.save_for_backward(input, filter)
-        ctx.options = options
-        return _conv2d(input, filter, bias, *options)
-
-    @staticmethod
-    def backward(ctx: Any, out_backprop: Tensor) -> tuple[Tensor | None, ...]:
-        input, filter = ctx.saved_tensors
-        options = ctx.options
-        needs_input, needs_filter, needs_bias, _ = ctx.needs_input_grad
-        pixels = (0, 2, 3) if options[3] == "NCHW" else (0, 1, 2)
-        return (
-            backprop_input(input.shape, filter, out_backprop, options) if needs_input else None,
-            backprop_filter(input, filter.shape, out_backprop, options) if needs_filter else None,
-            out_backprop.sum(pixels) if needs_bias else None,
-            None,
-        )
-
-
-class _BackpropInput(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
-    ) -> Tensor:
-        ctx.save_for_backward(filter, out_backprop)
-        ctx.options = options
-        return _backprop_input(input_sizes, filter, out_backprop, *options)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        filter, out_backprop = ctx.saved_tensors
-        options = ctx.options
-        _, needs_filter, needs_out, _ = ctx.needs_input_grad
-        filter_backprop = None
-        if needs_filter:
-            filter_backprop = backprop_filter(gradient, filter.shape, out_backprop, options)
-        out = conv2d(gradient, filter, None, options) if needs_out else None
-        return None, filter_backprop, out, None
-
-
-class _BackpropFilter(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
-    ) -> Tensor:
-        ctx.save_for_backward(input, out_backprop)
-        ctx.options = options
-        return _backprop_filter(input, filter_sizes, out_backprop, *options)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        input, out_backprop = ctx.saved_tensors
-        options = ctx.options
-        needs_input, _, needs_out, _ = ctx.needs_input_grad
-        input_backprop = None
-        if needs_input:
-            input_backprop = backprop_input(input.shape, gradient, out_backprop, options)
-        out = conv2d(input, gradient, None, options) if needs_out else None
-        return input_backprop, None, out, None
-
-
-# The same for forward mode and the transforms of torch.func. These want the context set up in a
-# method of its own, which takes 30 us more for each call; and torch.compile takes no `jvp`.
-
-
-def _sum(*terms: Tensor | None) -> Tensor | None:
-    """Return the sum of the tangents that there are."""
-    total = None
-    for term in terms:
-        if term is not None:
-            total = term if total is None else total + term
-    return total
-
-
-class _DualConv2d(Function):
-    @staticmethod
-    def forward(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-        return _conv2d(input, filter, bias, *options)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        input, filter, _, ctx.options = inputs
-        ctx.output_sizes = output.shape
-        ctx.save_for_backward(input, filter)
-        ctx.save_for_forward(input, filter)
-
-    backward = _Conv2d.backward
-
-    @staticmethod
-    def jvp(
-        ctx: Any, input_t: Tensor | None, filter_t: Tensor | None, bias_t: Tensor | None, _: None
-    ) -> Tensor | None:
-        input, filter = ctx.saved_tensors
-        options = ctx.options
-        if bias_t is not None:
-            bias_t = bias_t.view(-1, 1, 1) if options[3] == "NCHW" else bias_t
-            bias_t = bias_t.expand(ctx.output_sizes)
-        return _sum(
-            None if input_t is None else conv2d(input_t, filter, None, options),
-            None if filter_t is None else conv2d(input, filter_t, None, options),
-            bias_t,
-        )
-
-    vmap = staticmethod(partial(_conv2d_vmap, conv2d))
-
-
-class _DualBackpropInput(Function):
-    @staticmethod
-    def forward(
-        input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
-    ) -> Tensor:
-        return _backprop_input(input_sizes, filter, out_backprop, *options)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        ctx.input_sizes, filter, out_backprop, ctx.options = inputs
-        ctx.save_for_backward(filter, out_backprop)
-        ctx.save_for_forward(filter, out_backprop)
-
-    backward = _BackpropInput.backward
-
-    @staticmethod
-    def jvp(
-        ctx: Any, _: None, filter_t: Tensor | None, out_t: Tensor | None, __: None
-    ) -> Tensor | None:
-        filter, out_backprop = ctx.saved_tensors
-        sizes, options = ctx.input_sizes, ctx.options
-        return _sum(
-            None if filter_t is None else backprop_input(sizes, filter_t, out_backprop, options),
-            None if out_t is None else backprop_input(sizes, filter, out_t, options),
-        )
-
-    vmap = staticmethod(partial(_backprop_input_vmap, backprop_input))
-
-
-class _DualBackpropFilter(Function):
-    @staticmethod
-    def forward(
-        input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
-    ) -> Tensor:
-        return _backprop_filter(input, filter_sizes, out_backprop, *options)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        input, ctx.filter_sizes, out_backprop, ctx.options = inputs
-        ctx.save_for_backward(input, out_backprop)
-        ctx.save_for_forward(input, out_backprop)
-
-    backward = _BackpropFilter.backward
-
-    @staticmethod
-    def jvp(
-        ctx: Any, input_t: Tensor | None, _: None, out_t: Tensor | None, __: None
-    ) -> Tensor | None:
-        input, out_backprop = ctx.saved_tensors
-        sizes, options = ctx.filter_sizes, ctx.options
-        return _sum(
-            None if input_t is None else backprop_filter(input_t, sizes, out_backprop, options),
-            None if out_t is None else backprop_filter(input, sizes, out_t, options),
-        )
-
-    vmap = staticmethod(partial(_backprop_filter_vmap, backprop_filter))
+_register_vmap(CONV2D, conv2d_vmap)
+_register_vmap(BACKPROP_INPUT, backprop_input_vmap)
+_register_vmap(BACKPROP_FILTER, backprop_filter_vmap)

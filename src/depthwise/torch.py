@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from . import _torch_ops
+from . import _torch_autograd
 from ._geometry import normalize_options, normalize_sizes
-from ._torch_ops import DTYPES, Options
+from ._torch_ops import DTYPES, Options, make_options
 
 __all__ = ["DepthwiseConv2d", "accelerate", "restore"]
 
@@ -37,8 +37,8 @@ def depthwise_conv2d(
 ) -> Tensor:
     """Return the output."""
     input, filter = _check((input, filter), ("input", "filter"))
-    options = _torch_ops.make_options(*normalize_options(strides, padding, data_format, dilations))
-    return _torch_ops.conv2d(input, filter, None, options)
+    options = make_options(*normalize_options(strides, padding, data_format, dilations))
+    return _torch_autograd.conv2d(input, filter, None, options)
 
 
 def depthwise_conv2d_backprop_input(
@@ -53,8 +53,8 @@ def depthwise_conv2d_backprop_input(
     """Return the gradient with respect to the input."""
     filter, out_backprop = _check((filter, out_backprop), ("filter", "out_backprop"))
     sizes = normalize_sizes(input_sizes, "input_sizes", least=0)
-    options = _torch_ops.make_options(*normalize_options(strides, padding, data_format, dilations))
-    return _torch_ops.backprop_input(sizes, filter, out_backprop, options)
+    options = make_options(*normalize_options(strides, padding, data_format, dilations))
+    return _torch_autograd.backprop_input(sizes, filter, out_backprop, options)
 
 
 def depthwise_conv2d_backprop_filter(
@@ -69,8 +69,8 @@ def depthwise_conv2d_backprop_filter(
     """Return the gradient with respect to the filter."""
     input, out_backprop = _check((input, out_backprop), ("input", "out_backprop"))
     sizes = normalize_sizes(filter_sizes, "filter_sizes", least=1)
-    options = _torch_ops.make_options(*normalize_options(strides, padding, data_format, dilations))
-    return _torch_ops.backprop_filter(input, sizes, out_backprop, options)
+    options = make_options(*normalize_options(strides, padding, data_format, dilations))
+    return _torch_autograd.backprop_filter(input, sizes, out_backprop, options)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -271,7 +271,7 @@ def _convolve(layer: nn.Conv2d, input: Tensor) -> Tensor:
     multiplier = layer.out_channels // layer.in_channels
     filter = weight.view(layer.in_channels, multiplier, *layer.kernel_size).permute(2, 3, 0, 1)
     options = _layer_options(layer.stride, layer.padding, layer.dilation)
-    output = _torch_ops.conv2d(input, filter, rest[0] if rest else None, options)
+    output = _torch_autograd.conv2d(input, filter, rest[0] if rest else None, options)
     return output.squeeze(0) if is_single else output
 
 
