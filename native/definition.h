@@ -102,6 +102,7 @@ inline void RunDefinitionAtBorders(const ForwardProblem& problem, int64_t begin,
   }
 }
 
+// In whatever order they are: see FilterStrides, there are no gaps.
 template <class S>
 inline bool AreFiniteTaps(const Geometry& g, const void* taps) {
   const auto* filter = static_cast<const typename S::Element*>(taps);

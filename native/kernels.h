@@ -115,9 +115,8 @@ struct FilterGradientKernels {
   // Rounds totals to filter_backprop, which is where they already are for float32 and float64.
   void (*store)(const FilterGradientProblem& problem, const void* totals);
   bool (*is_finite)(const FilterGradientProblem& problem, const void* totals);
-  // For Algorithm::kDefinition and after drop_not_finite: sets the taps [begin, end) of
-  // filter_height
-  // * filter_width by the definition, those of all channels or where that is not finite.
+  // For Algorithm::kDefinition and after drop_not_finite: sets the taps [begin, end), numbered
+  // di * filter_width + dj, by the definition, those of all channels or where that is not finite.
   void (*define)(const FilterGradientProblem& problem, bool only_not_finite, int64_t begin,
                  int64_t end);
 };

@@ -123,6 +123,9 @@ def test_other_dtypes_devices_and_libraries(
             [1] * 4,
             "SAME",
         )
+    half_a_protocol = type("Half", (), {"__dlpack__": None})()
+    with pytest.raises(TypeError, match=r"input is a .*Half that cannot be read by DLPack"):
+        depthwise.depthwise_conv2d(half_a_protocol, half_a_protocol, [1] * 4, "SAME")
     monkeypatch.setitem(sys.modules, "foreign", ModuleType("foreign"))
     with pytest.raises(TypeError, match="foreign has no from_dlpack"):
         depthwise.depthwise_conv2d(foreign(image), foreign(ones), [1] * 4, "SAME")

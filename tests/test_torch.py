@@ -241,6 +241,102 @@ def test_channels_last_memory_is_compiled() -> None:
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("transform", ["grad", "jvp", "jacrev", "vmap", "vmap of grad"])
+def test_transforms_within_compile(transform: str) -> None:
+    """PyTorch cannot make graphs of them all, but none of them may lose a derivative."""
+    torch.compiler.reset()
+    input, filter = tensors(FORWARD, Case((3, 4), channels=2), "NHWC")
+    function = function_of(FORWARD, Case((3, 4), channels=2), "NHWC")
+
+    def loss(image: torch.Tensor) -> torch.Tensor:
+        return function(image, filter).square().sum()
+
+    transforms: dict[str, Callable[[torch.Tensor], Any]] = {
+        "grad": torch.func.grad(loss),
+        "jvp": lambda x: torch.func.jvp(loss, (x,), (x,))[1],
+        "jacrev": torch.func.jacrev(lambda x: function(x, filter)),
+        "vmap": lambda x: torch.func.vmap(loss)(torch.stack([x, 2 * x])),
+        "vmap of grad": lambda x: torch.func.vmap(torch.func.grad(loss))(torch.stack([x, 2 * x])),
+    }
+    compute = transforms[transform]
+    got = torch.compile(compute, backend="aot_eager")(input)
+    torch.testing.assert_close(got, compute(input))
+    assert got.abs().max() > 0
+
+
+def test_transforms_that_do_not_touch_the_arguments() -> None:
+    input, filter = tensors(FORWARD, Case((3, 4), channels=2), "NHWC")
+    filter.requires_grad_()
+    function = function_of(FORWARD, Case((3, 4), channels=2), "NHWC")
+    scale = torch.arange(1.0, 3.0, dtype=torch.float64)
+    got = torch.func.vmap(lambda a: function(input, filter).sum() * a)(scale)
+    torch.testing.assert_close(got, function(input, filter).sum() * scale)
+    slope = torch.func.grad(lambda a: function(input, filter).sum() * a)(scale[0])
+    torch.testing.assert_close(slope, function(input, filter).sum())
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compile_with_a_repeated_gradient(dynamic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernels copy first has the layout that the compiler was told of."""
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    torch.compiler.reset()
+    filter = torch.randn(3, 3, 8, 1)
+
+    def pooled(image: torch.Tensor) -> torch.Tensor:
+        output = depthwise.depthwise_conv2d(torch.relu(image), filter, [1] * 4, "VALID", "NCHW")
+        return output.sum((2, 3))
+
+    images = [
+        torch.randn(4, 8, 9, 9),
+        torch.randn(4, 8, 9, 9).to(memory_format=torch.channels_last),
+    ]
+    images.append(images[1][:1].expand(4, -1, -1, -1))
+    for image in images:
+        direction = torch.randn(4, 8)
+        gradients = []
+        for compute in (pooled, torch.compile(pooled, dynamic=dynamic)):
+            leaf = image.detach().requires_grad_()
+            compute(leaf).backward(direction)
+            gradients.append(leaf.grad)
+        torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_exported_programs_are_differentiable() -> None:
+    """Also by who calls the operator itself."""
+
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filter = torch.nn.Parameter(torch.randn(3, 3, 4, 1))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return depthwise.depthwise_conv2d(image, self.filter, [1] * 4, "SAME")
+
+    layer, image = Layer(), torch.randn(1, 6, 6, 4)
+    exported = torch.export.export(layer, (image,)).module()
+    for module in (layer, exported):
+        module(image).square().sum().backward()
+    (parameter,) = exported.parameters()
+    assert parameter.grad is not None
+    torch.testing.assert_close(parameter.grad, layer.filter.grad)
+
+
+def test_operators_check_what_they_hand_over_as_addresses() -> None:
+    operator = torch.ops.depthwise.depthwise_conv2d
+    image, filter = torch.ones(1, 5, 5, 4), torch.ones(3, 3, 4, 1)
+    options = ([1] * 4, "SAME", [], "NHWC", [1, 1])
+    for bias in (torch.zeros(1), torch.zeros(4, 1), torch.zeros(5)):
+        with pytest.raises(ValueError, match=r"bias has shape .*; needed \(4,\)"):
+            operator(image, filter, bias, *options)
+    for tensors in (
+        (image, filter.double(), None),
+        (image, filter, torch.zeros(4).double()),
+        (image.half(), filter, None),
+    ):
+        with pytest.raises(TypeError, match="needed one dtype"):
+            operator(*tensors, *options)
+
+
 @BOTH_FORMATS
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @EVERY_OPERATION
@@ -262,8 +358,7 @@ def test_opcheck(operation: Operation, order: torch.memory_format, data_format: 
     else:
         given = (operands["input"], list(arguments["filter_sizes"]), operands["out_backprop"])
     operator = getattr(torch.ops.depthwise, operation.function.__name__)
-    with torch.no_grad():
-        torch.library.opcheck(operator, (*given, *options))
+    torch.library.opcheck(operator, (*given, *options))
 
 
 @pytest.mark.parametrize("mapped", [(0, None), (None, 0), (2, 1)])

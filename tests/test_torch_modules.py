@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 import depthwise.torch
 from depthwise.torch import DepthwiseConv2d, accelerate, restore
@@ -229,6 +230,56 @@ def test_a_pickle_is_read_by_a_process_that_has_not_imported_us(tmp_path: Any) -
         """
     )
     assert printed.strip() == "torch.Size([1, 4, 3, 3])"
+
+
+class Doubled(nn.Module):
+    """A parametrization."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return 2 * weight
+
+
+@pytest.mark.parametrize(
+    "steps", ["accelerate register restore remove", "register accelerate remove restore"]
+)
+def test_parametrizations(steps: str) -> None:
+    """PyTorch gives such layers a class of their own, whichever they had."""
+    model = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8))
+    image = torch.randn(1, 8, 5, 5)
+    plain = model(image)
+    bias: Any = model[0].bias
+    doubled = 2 * (plain - bias.view(-1, 1, 1)) + bias.view(-1, 1, 1)
+    names = {
+        "accelerate": lambda: accelerate(model, verbose=False),
+        "restore": lambda: restore(model),
+        "register": lambda: parametrize.register_parametrization(model[0], "weight", Doubled()),
+        "remove": lambda: parametrize.remove_parametrizations(model[0], "weight", False),
+    }
+    for step in steps.split():
+        names[step]()
+        want = doubled if parametrize.is_parametrized(model[0]) else plain
+        torch.testing.assert_close(model(image), want)
+    assert type(model[0]) is nn.Conv2d
+
+
+def test_what_is_changed_after_the_layer_is_made() -> None:
+    """Its settings may then be integers, as PyTorch takes them too."""
+    layer = accelerate(nn.Conv2d(4, 4, 3, groups=4), verbose=False)
+    twin = restore(copy.deepcopy(layer))
+    image = torch.randn(1, 4, 9, 9)
+    for changed in (layer, twin):
+        changed.stride, changed.padding, changed.dilation = 2, 1, 1  # type: ignore[assignment]
+    torch.testing.assert_close(layer(image), twin(image))
+    own = nn.Conv2d(4, 4, 3, groups=4)
+    own.forward = lambda input: input  # type: ignore[method-assign]
+    assert accelerate(own, verbose=False)(image) is image
+    assert type(own) is nn.Conv2d
+
+
+def test_symbolic_traces() -> None:
+    model = accelerate(make_model(), verbose=False)
+    image = torch.randn(2, 3, 12, 13)
+    assert torch.equal(torch.fx.symbolic_trace(model.eval())(image), model(image))
 
 
 def test_training_and_evaluation_modes() -> None:

@@ -8,6 +8,7 @@ module. ``_backends`` sees to it that both arguments have one type.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,8 @@ def trace_scope(name: str) -> AbstractContextManager[Any]:
 def depthwise_conv2d(input: Any, filter: Any, *options: Any) -> Any:
     """Return the output."""
     arrays = _import(input, "input"), _import(filter, "filter")
-    return _export(_numpy.depthwise_conv2d(*arrays, *options), input)
+    take_back = _find_importer(input)
+    return take_back(_numpy.depthwise_conv2d(*arrays, *options))
 
 
 def depthwise_conv2d_backprop_input(
@@ -38,7 +40,8 @@ def depthwise_conv2d_backprop_input(
 ) -> Any:
     """Return the gradient with respect to the input."""
     arrays = _import(filter, "filter"), _import(out_backprop, "out_backprop")
-    return _export(_numpy.depthwise_conv2d_backprop_input(input_sizes, *arrays, *options), filter)
+    take_back = _find_importer(filter)
+    return take_back(_numpy.depthwise_conv2d_backprop_input(input_sizes, *arrays, *options))
 
 
 def depthwise_conv2d_backprop_filter(
@@ -46,8 +49,9 @@ def depthwise_conv2d_backprop_filter(
 ) -> Any:
     """Return the gradient with respect to the filter."""
     image, gradient = _import(input, "input"), _import(out_backprop, "out_backprop")
-    return _export(
-        _numpy.depthwise_conv2d_backprop_filter(image, filter_sizes, gradient, *options), input
+    take_back = _find_importer(input)
+    return take_back(
+        _numpy.depthwise_conv2d_backprop_filter(image, filter_sizes, gradient, *options)
     )
 
 
@@ -63,21 +67,24 @@ def _import(array: Any, argument: str) -> Array:
         if device not in _CPU_DEVICES:
             raise TypeError(f"it is on a device of type {int(device)}")
         return np.from_dlpack(array)
-    except (TypeError, RuntimeError, BufferError, ValueError) as error:
+    except (AttributeError, TypeError, RuntimeError, BufferError, ValueError) as error:
         raise TypeError(
             f"{argument} is a {type(array).__module__}.{type(array).__qualname__} that cannot be "
             f"read by DLPack: {error}; needed float16, float32 or float64 in the memory of the CPU"
         ) from None
 
 
-def _export(result: Array, like: Any) -> Any:
-    """Return a result as an array of the library that `like` is of."""
+def _find_importer(like: Any) -> Callable[[Array], Any]:
+    """Return what makes results arrays of the library that `like` is of."""
     if hasattr(like, "__array_namespace__"):
-        return like.__array_namespace__().from_dlpack(result)
-    module = sys.modules[type(like).__module__.partition(".")[0]]
-    if not hasattr(module, "from_dlpack"):
+        library = like.__array_namespace__()
+    else:
+        library = sys.modules[type(like).__module__.partition(".")[0]]
+    importer: Callable[[Array], Any] | None = getattr(library, "from_dlpack", None)
+    if importer is None:
         raise TypeError(
             f"the arguments are {type(like).__module__}.{type(like).__qualname__}, and "
-            f"{module.__name__} has no from_dlpack; needed an array library that takes results back"
+            f"{library.__name__} has no from_dlpack; needed an array library that takes results "
+            "back"
         )
-    return module.from_dlpack(result)
+    return importer

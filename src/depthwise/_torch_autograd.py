@@ -3,13 +3,13 @@
 Every function is linear in each of its tensors, so that the derivatives of each are the others.
 
 Requirements that shaped this file:
-- reverse and forward mode, of any order, under vmap and under torch.compile;
+- reverse and forward mode of any order, under vmap too; in compiled and exported graphs reverse
+  mode of first order, which is what PyTorch's compiler differentiates;
 - a call without gradients may cost no more than a few microseconds. An operator whose gradient is
   registered with torch.library takes 14 us a call, 43 with gradients; one without takes 6, and 17
-  in an autograd function. So the gradients are those of functions around operators that know of
-  none;
+  in an autograd function. So there are two operators each, and graphs have the first;
 - torch.func wants the context of a function set up in a method of its own, which takes 30 us more
-  for each call, and torch.compile takes no function with a `jvp`: so there are two of each.
+  for each call: so there are two functions each, of which the second knows forward mode, too.
 
 ``depthwise.torch`` calls it, with arguments whose types it has checked.
 """
@@ -29,6 +29,10 @@ from ._torch_ops import (
     BACKPROP_FILTER,
     BACKPROP_INPUT,
     CONV2D,
+    GRAPH_BACKPROP_FILTER,
+    GRAPH_BACKPROP_INPUT,
+    GRAPH_CONV2D,
+    LIBRARY,
     Options,
     backprop_filter_vmap,
     backprop_input_vmap,
@@ -38,61 +42,60 @@ from ._torch_ops import (
 
 def conv2d(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
     """Return the output, plus ``bias[k*channel_multiplier + q]`` if there is a bias."""
-    function = _function_for((_Conv2d, _DualConv2d), input, filter, bias)
-    if function is not None:
-        output: Tensor = function.apply(input, filter, bias, options)
-        return output
-    return CONV2D(input, filter, bias, *options)
+    return _run((GRAPH_CONV2D, CONV2D, _Conv2d, _DualConv2d), (input, filter, bias), options)
 
 
 def backprop_input(
     input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
 ) -> Tensor:
     """Return the gradient with respect to the input."""
-    function = _function_for((_BackpropInput, _DualBackpropInput), filter, out_backprop)
-    if function is not None:
-        gradient: Tensor = function.apply(input_sizes, filter, out_backprop, options)
-        return gradient
-    return BACKPROP_INPUT(input_sizes, filter, out_backprop, *options)
+    ways = (GRAPH_BACKPROP_INPUT, BACKPROP_INPUT, _BackpropInput, _DualBackpropInput)
+    return _run(ways, (input_sizes, filter, out_backprop), options)
 
 
 def backprop_filter(
     input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
 ) -> Tensor:
     """Return the gradient with respect to the filter."""
-    function = _function_for((_BackpropFilter, _DualBackpropFilter), input, out_backprop)
-    if function is not None:
-        gradient: Tensor = function.apply(input, filter_sizes, out_backprop, options)
-        return gradient
-    return BACKPROP_FILTER(input, filter_sizes, out_backprop, *options)
+    ways = (GRAPH_BACKPROP_FILTER, BACKPROP_FILTER, _BackpropFilter, _DualBackpropFilter)
+    return _run(ways, (input, filter_sizes, out_backprop), options)
 
 
-def _function_for(
-    functions: tuple[type[Function], type[Function]], *tensors: Tensor | None
-) -> type[Function] | None:
-    """Return the function by which autograd learns of an operation on these tensors, if it has to.
+def _run(
+    ways: tuple[Any, Any, type[Function], type[Function]],
+    arguments: tuple[Any, Any, Any],
+    options: Options,
+) -> Tensor:
+    """Compute by the cheapest way that leaves behind what derivatives need.
 
-    The second one is for tensors that carry a tangent or belong to a transform of torch.func.
+    Those are an operator for graphs, one for calls, and functions around the latter, of which the
+    second is for forward mode and for torch.func.
     """
+    in_graph, operator, function, dual = ways
+    result: Tensor
+    # No public function tells, and Function.apply() asks this one.
+    if torch._C._are_functorch_transforms_active():
+        if torch.compiler.is_compiling():
+            # Neither function nor operator would be differentiated there, without a word.
+            torch._dynamo.graph_break()
+        result = dual.apply(*arguments, options)
+        return result
+    if torch.compiler.is_compiling():
+        result = in_graph(*arguments, *options)
+        return result
     records = torch.is_grad_enabled()
-    is_compiling = torch.compiler.is_compiling()
     is_differentiated = False
-    for tensor in tensors:
-        if tensor is None:
-            continue
-        if not is_compiling and (_is_wrapped(tensor) or unpack_dual(tensor).tangent is not None):
-            return functions[1]
-        is_differentiated = is_differentiated or (records and tensor.requires_grad)
-    return functions[0] if is_differentiated else None
-
-
-def _is_wrapped(tensor: Tensor) -> bool:
-    """Whether a transform of torch.func may hide a gradient that is wanted behind this tensor."""
-    try:
-        tensor.data_ptr()
-    except RuntimeError:
-        return True  # It has no memory of its own. No public function tells.
-    return False
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            if unpack_dual(argument).tangent is not None:
+                result = dual.apply(*arguments, options)
+                return result
+            is_differentiated = is_differentiated or (records and argument.requires_grad)
+    if is_differentiated:
+        result = function.apply(*arguments, options)
+    else:
+        result = operator(*arguments, *options)
+    return result
 
 
 class _Conv2d(Function):
@@ -108,7 +111,7 @@ class _Conv2d(Function):
     def backward(ctx: Any, out_backprop: Tensor) -> tuple[Tensor | None, ...]:
         input, filter = ctx.saved_tensors
         options = ctx.options
-        needs_input, needs_filter, needs_bias, _ = ctx.needs_input_grad
+        needs_input, needs_filter, needs_bias = ctx.needs_input_grad[:3]
         pixels = (0, 2, 3) if options[3] == "NCHW" else (0, 1, 2)
         return (
             backprop_input(input.shape, filter, out_backprop, options) if needs_input else None,
@@ -131,7 +134,7 @@ class _BackpropInput(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         filter, out_backprop = ctx.saved_tensors
         options = ctx.options
-        _, needs_filter, needs_out, _ = ctx.needs_input_grad
+        _, needs_filter, needs_out = ctx.needs_input_grad[:3]
         filter_backprop = None
         if needs_filter:
             filter_backprop = backprop_filter(gradient, filter.shape, out_backprop, options)
@@ -152,7 +155,7 @@ class _BackpropFilter(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, out_backprop = ctx.saved_tensors
         options = ctx.options
-        needs_input, _, needs_out, _ = ctx.needs_input_grad
+        needs_input, _, needs_out = ctx.needs_input_grad[:3]
         input_backprop = None
         if needs_input:
             input_backprop = backprop_input(input.shape, gradient, out_backprop, options)
@@ -260,3 +263,24 @@ class _DualBackpropFilter(Function):
         )
 
     vmap = staticmethod(partial(backprop_filter_vmap, backprop_filter))
+
+
+# Of the operators that stand in compiled and exported graphs.
+
+
+def _register_gradient(operator: Any, function: type[Function], saved: tuple[int, int]) -> None:
+    """Give an operator the gradient of a function, which keeps the arguments at `saved`."""
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*(inputs[i] for i in saved))
+        ctx.options = tuple(inputs[3:])
+
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return (*function.backward(ctx, gradient)[:3], *(None for _ in ctx.options))
+
+    torch.library.register_autograd(operator, backward, setup_context=setup_context, lib=LIBRARY)
+
+
+_register_gradient(GRAPH_CONV2D, _Conv2d, (0, 1))
+_register_gradient(GRAPH_BACKPROP_INPUT, _BackpropInput, (1, 2))
+_register_gradient(GRAPH_BACKPROP_FILTER, _BackpropFilter, (0, 2))

@@ -1,4 +1,4 @@
-"""The three functions as operators of PyTorch, which know of no derivatives.
+"""The three functions as operators of PyTorch.
 
 Requirements that shaped this file:
 - torch.compile and torch.export see one operator with the user's arguments, whose sizes may be
@@ -6,7 +6,7 @@ Requirements that shaped this file:
 - NCHW tensors in channels-last memory run on the kernels for NHWC, and give such tensors;
 - the kernels read tensors in place, and results lie in the memory that NumPy's results lie in.
 
-``_torch_autograd`` calls the operators and their rules for vmap.
+``_torch_autograd`` calls the operators and their rules for vmap, and gives them their gradients.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def make_options(
 
 # The operators: a kernel for CPU tensors, and the shape and strides of its result for fake ones.
 
-_library = torch.library.Library("depthwise", "DEF")
+LIBRARY = torch.library.Library("depthwise", "DEF")
 
 
 def _define(
     name: str, arguments: str, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]
 ) -> Any:
-    _library.define(
+    LIBRARY.define(
         f"{name}({arguments}, {_OPTIONS}) -> Tensor",
         tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order),
     )
-    _library.impl(name, kernel, "CPU")
-    torch.library.register_fake(f"depthwise::{name}", fake, lib=_library)
+    LIBRARY.impl(name, kernel, "CPU")
+    torch.library.register_fake(f"depthwise::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.depthwise, name).default
 
 
@@ -90,10 +90,30 @@ def _solve(
 _solve_symbolic: Callable[..., Geometry] = solve_geometry.__wrapped__
 
 
+def _check(dtype: torch.dtype, *others: Tensor) -> None:
+    """Raise TypeError if a tensor has another dtype: the kernels see nothing but addresses."""
+    for other in others:
+        if other.dtype is not dtype:
+            raise TypeError(f"a tensor has dtype {other.dtype}, another {dtype}; needed one dtype")
+
+
+def _check_bias(bias: Tensor | None, geometry: Geometry, dtype: torch.dtype) -> None:
+    if bias is None:
+        return
+    _check(dtype, bias)
+    if tuple(bias.shape) != (geometry.out_channels,):
+        raise ValueError(
+            f"bias has shape {tuple(bias.shape)}; needed ({geometry.out_channels},), an element "
+            "for each channel of the output"
+        )
+
+
 def _is_channels_last(image: Tensor, data_format: str) -> bool:
-    """Whether an NCHW image lies in memory as NHWC."""
+    """Whether an NCHW image lies in memory as NHWC, and is read there: see _readable()."""
+    if data_format == "NHWC" or image.shape[1] == 1:
+        return False
     strides = image.stride()
-    return data_format == "NCHW" and strides[1] == 1 and strides[3] != 1 and image.shape[1] > 1
+    return strides[1] == 1 and strides[3] != 1 and 0 not in strides
 
 
 @lru_cache(maxsize=1024)
@@ -106,9 +126,9 @@ def _readable(image: Tensor) -> Tensor:
 
     The gradient of a sum repeats one number for all pixels, which would be packed one by one.
     """
-    if 0 in image.stride() or image.data_ptr() % image.element_size():
+    if 0 in image.stride():
         return image.clone(memory_format=torch.contiguous_format)
-    return image
+    return image.clone() if image.data_ptr() % image.element_size() else image
 
 
 def _dense(tensor: Tensor) -> Tensor:
@@ -152,6 +172,8 @@ def _fake_image(image: Tensor, shape: Sequence[int], data_format: str) -> Tensor
 
 def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
     geometry = _solve(solve_geometry, input.shape, filter.shape, *options)
+    _check(input.dtype, filter)
+    _check_bias(bias, geometry, input.dtype)
     input, (filter, taps_together) = _readable(input), _readable_filter(filter)
     bias = None if bias is None else _dense(bias)
     channels_last = _is_channels_last(input, geometry.data_format)
@@ -173,6 +195,7 @@ def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: An
 
 def _conv2d_fake(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
     geometry = _solve(_solve_symbolic, input.shape, filter.shape, *options)
+    _check_bias(bias, geometry, input.dtype)
     return _fake_image(input, geometry.output_shape, geometry.data_format)
 
 
@@ -181,6 +204,7 @@ def _backprop_input_cpu(
 ) -> Tensor:
     geometry = _solve(solve_geometry, input_sizes, filter.shape, *options)
     check_out_backprop(geometry, tuple(out_backprop.shape))
+    _check(filter.dtype, out_backprop)
     out_backprop, (filter, taps_together) = _readable(out_backprop), _readable_filter(filter)
     channels_last = _is_channels_last(out_backprop, geometry.data_format)
     if channels_last:
@@ -210,6 +234,7 @@ def _backprop_filter_cpu(
 ) -> Tensor:
     geometry = _solve(solve_geometry, input.shape, filter_sizes, *options)
     check_out_backprop(geometry, tuple(out_backprop.shape))
+    _check(input.dtype, out_backprop)
     input, out_backprop = _readable(input), _readable(out_backprop)
     channels_last = _is_channels_last(input, geometry.data_format)
     if channels_last:
@@ -238,16 +263,26 @@ def _backprop_filter_fake(
     return input.new_empty(geometry.filter_shape)
 
 
-CONV2D = _define(
+def _define_both(
+    name: str, arguments: str, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]
+) -> tuple[Any, Any]:
+    """Define an operator twice: for graphs, where it has a gradient, and for calls, without one."""
+    return (
+        _define(name, arguments, kernel, fake),
+        _define(f"_{name}", arguments, kernel, fake),
+    )
+
+
+GRAPH_CONV2D, CONV2D = _define_both(
     "depthwise_conv2d", "Tensor input, Tensor filter, Tensor? bias", _conv2d_cpu, _conv2d_fake
 )
-BACKPROP_INPUT = _define(
+GRAPH_BACKPROP_INPUT, BACKPROP_INPUT = _define_both(
     "depthwise_conv2d_backprop_input",
     "SymInt[] input_sizes, Tensor filter, Tensor out_backprop",
     _backprop_input_cpu,
     _backprop_input_fake,
 )
-BACKPROP_FILTER = _define(
+GRAPH_BACKPROP_FILTER, BACKPROP_FILTER = _define_both(
     "depthwise_conv2d_backprop_filter",
     "Tensor input, SymInt[] filter_sizes, Tensor out_backprop",
     _backprop_filter_cpu,
@@ -316,7 +351,7 @@ def backprop_filter_vmap(
 
 
 def _register_vmap(operator: Any, rule: Callable[..., Any]) -> None:
-    """Map an operator whose derivatives nobody wants: autograd's functions have the rule too."""
+    """Map an operator. Autograd's functions have the rule too, and are asked before it."""
 
     def compute(first: Any, second: Any, third: Any, options: Options) -> Tensor:
         result: Tensor = operator(first, second, third, *options)
@@ -326,9 +361,12 @@ def _register_vmap(operator: Any, rule: Callable[..., Any]) -> None:
         return rule(compute, info, in_dims, *args[:3], args[3:])
 
     if hasattr(torch.library, "register_vmap"):  # from PyTorch 2.5 on
-        torch.library.register_vmap(operator, apply_rule, lib=_library)
+        torch.library.register_vmap(operator, apply_rule, lib=LIBRARY)
 
 
-_register_vmap(CONV2D, conv2d_vmap)
-_register_vmap(BACKPROP_INPUT, backprop_input_vmap)
-_register_vmap(BACKPROP_FILTER, backprop_filter_vmap)
+for _operator in (GRAPH_CONV2D, CONV2D):
+    _register_vmap(_operator, conv2d_vmap)
+for _operator in (GRAPH_BACKPROP_INPUT, BACKPROP_INPUT):
+    _register_vmap(_operator, backprop_input_vmap)
+for _operator in (GRAPH_BACKPROP_FILTER, BACKPROP_FILTER):
+    _register_vmap(_operator, backprop_filter_vmap)

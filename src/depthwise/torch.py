@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from . import _torch_autograd
 from ._geometry import normalize_options, normalize_sizes
@@ -170,11 +171,30 @@ class _Accelerated:
 
 @cache
 def _accelerated_class(layer_class: type) -> type:
-    return type(f"Accelerated{layer_class.__name__}", (_Accelerated, layer_class), {})
+    # torch.fx takes the layers of this module as they are, and looks into others.
+    attributes = {"__module__": nn.Conv2d.__module__}
+    return type(f"Accelerated{layer_class.__name__}", (_Accelerated, layer_class), attributes)
+
+
+def _accelerated_class_of(layer: nn.Conv2d) -> type:
+    layer_class: type = type(layer)
+    if is_parametrized(layer):
+        return _with_base(layer_class, _accelerated_class(layer_class.__bases__[0]))
+    return _accelerated_class(layer_class)
 
 
 def _class_before(layer: _Accelerated) -> type:
-    return type(layer).__mro__[2]
+    """Undo _accelerated_class_of()."""
+    layer_class = type(layer)
+    if is_parametrized(layer):
+        return _with_base(layer_class, layer_class.__bases__[0].__bases__[1])
+    return layer_class.__bases__[1]
+
+
+def _with_base(layer_class: type, base: type) -> type:
+    """Return the class of a layer with parametrizations, which PyTorch makes for it, on `base`."""
+    own = {k: v for k, v in vars(layer_class).items() if k not in ("__dict__", "__weakref__")}
+    return type(layer_class)(layer_class.__name__, (base,), own)
 
 
 def _new_accelerated(layer_class: type) -> Any:
@@ -209,14 +229,13 @@ def accelerate(model: ModuleT, verbose: bool = True) -> ModuleT:
     depthwise: 1 of 2 Conv2d replaced
       1 left: groups is not in_channels
     """
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     reasons: Counter[str] = Counter()
     for layer in layers:
         if reason := _reason_to_leave(layer):
             reasons[reason] += 1
         else:
-            layer_class: type = type(layer)
-            layer.__class__ = _accelerated_class(layer_class)
+            layer.__class__ = _accelerated_class_of(layer)
     if verbose:
         print(f"depthwise: {len(layers) - reasons.total()} of {len(layers)} Conv2d replaced")
         for reason, count in reasons.most_common():
@@ -252,7 +271,8 @@ def _reason_to_leave(layer: nn.Conv2d) -> str | None:
     if layer.padding_mode != "zeros":
         return f"padding_mode is {layer.padding_mode}"
     for method in ("forward", "_conv_forward"):
-        if getattr(layer_class, method, None) is not getattr(nn.Conv2d, method, None):
+        is_own = getattr(layer_class, method, None) is not getattr(nn.Conv2d, method, None)
+        if is_own or method in vars(layer):
             return f"{layer_class.__name__} has a {method} of its own"
     if layer.weight.dtype not in DTYPES:
         return f"parameters of {layer.weight.dtype}"
@@ -275,14 +295,22 @@ def _convolve(layer: nn.Conv2d, input: Tensor) -> Tensor:
     return output.squeeze(0) if is_single else output
 
 
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """Return what somebody has set in a layer as height and width."""
+    return (value, value) if isinstance(value, int) else value
+
+
 def _layer_options(
-    stride: tuple[int, int], padding: tuple[int, int] | str, dilation: tuple[int, int]
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int] | str,
+    dilation: int | tuple[int, int],
 ) -> Options:
     """Return the options of an operator for what a layer has."""
-    strides = (1, 1, *stride)
+    strides = (1, 1, *_pair(stride))
+    dilation = _pair(dilation)
     if isinstance(padding, str):
         return strides, padding.upper(), (), "NCHW", dilation
-    height, width = padding
+    height, width = _pair(padding)
     pads = (0, 0, 0, 0, height, height, width, width)
     return strides, "EXPLICIT", pads, "NCHW", dilation
 
