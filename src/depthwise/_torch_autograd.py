@@ -16,14 +16,13 @@ Requirements that shaped this file:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.forward_ad import unpack_dual
+from torch.autograd import Function, forward_ad
 
 from ._torch_ops import (
     BACKPROP_FILTER,
@@ -37,6 +36,12 @@ from ._torch_ops import (
     backprop_filter_vmap,
     backprop_input_vmap,
     conv2d_vmap,
+)
+
+# No public function tells, and Function.apply() asks this one. Without it every call would have to
+# go the way that serves transforms too.
+_transforms_are_active: Callable[[], bool] = getattr(
+    torch._C, "_are_functorch_transforms_active", lambda: True
 )
 
 
@@ -73,8 +78,7 @@ def _run(
     """
     in_graph, operator, function, dual = ways
     result: Tensor
-    # No public function tells, and Function.apply() asks this one.
-    if torch._C._are_functorch_transforms_active():
+    if _transforms_are_active():
         if torch.compiler.is_compiling():
             # Neither function nor operator would be differentiated there, without a word.
             torch._dynamo.graph_break()
@@ -83,18 +87,19 @@ def _run(
     if torch.compiler.is_compiling():
         result = in_graph(*arguments, *options)
         return result
-    records = torch.is_grad_enabled()
-    is_differentiated = False
-    for argument in arguments:
-        if isinstance(argument, Tensor):
-            if unpack_dual(argument).tangent is not None:
+    tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
+    # A look at this number saves 1 us; should it be gone one day, all tensors are asked.
+    if getattr(forward_ad, "_current_level", 0) >= 0:
+        for tensor in tensors:
+            if forward_ad.unpack_dual(tensor).tangent is not None:
                 result = dual.apply(*arguments, options)
                 return result
-            is_differentiated = is_differentiated or (records and argument.requires_grad)
-    if is_differentiated:
-        result = function.apply(*arguments, options)
-    else:
-        result = operator(*arguments, *options)
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor.requires_grad:
+                result = function.apply(*arguments, options)
+                return result
+    result = operator(*arguments, *options)
     return result
 
 
