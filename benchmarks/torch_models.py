@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     peers, _ = load([OURS], threads=1)
     print(summary(describe("benchmarks.torch_models", peers, threads=1)))
     print(f"PyTorch {torch.__version__}, transformers {transformers.__version__}")
-    print(f"{'ms, median':<44}{'PyTorch':>10}{'depthwise':>11}  times faster")
+    print(f"{'ms, median':<60}{'PyTorch':>10}{'depthwise':>11}  times faster")
     for name, make in make_models().items():
         torch.manual_seed(0)
         before = _calibrate(make())
@@ -104,7 +104,7 @@ def _calibrate(model: torch.nn.Module) -> torch.nn.Module:
 
 def _print(text: str, before_us: float, after_us: float) -> None:
     ratio = before_us / after_us
-    print(f"{text:<44}{before_us / 1e3:>10.2f}{after_us / 1e3:>11.2f}  {ratio:.2f}", flush=True)
+    print(f"{text:<60}{before_us / 1e3:>10.2f}{after_us / 1e3:>11.2f}  {ratio:.2f}", flush=True)
 
 
 def _agree(before: torch.nn.Module, after: torch.nn.Module, image: torch.Tensor) -> bool:
