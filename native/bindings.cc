@@ -275,6 +275,9 @@ nb::dict TileConstants() {
 NB_MODULE(_native, m) {
   m.doc() =
       "Native kernels of depthwise. Arrays are checked against the geometry, which is trusted.";
+  // Results that live as long as the interpreter are no leak: PyTorch never frees those that a
+  // module's variables hold, and nanobind would tell of them on every exit.
+  nb::set_leak_warnings(false);
 
   nb::class_<Geometry>(m, "Geometry", "A valid problem; the fields of _geometry.Geometry.")
       .def(nb::new_(&MakeGeometry), "batch"_a, "in_height"_a, "in_width"_a, "in_channels"_a,

@@ -13,6 +13,7 @@ import depthwise
 from cases import Case
 from comparator import Array, assert_same_bits
 from operations import EVERY_OPERATION, FORWARD, Operation, exact_data
+from subprocesses import run_script
 
 # A framework's own warnings are not ours to turn into errors.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -495,6 +496,21 @@ def test_parameters_and_subclasses() -> None:
     output = depthwise.depthwise_conv2d(torch.randn(1, 5, 5, 4), filter, [1] * 4, "SAME")
     assert output.requires_grad
     assert type(output) is torch.Tensor
+
+
+def test_nothing_is_said_at_exit() -> None:
+    """Of results that a script holds to its end."""
+    done = run_script(
+        """
+        import torch, depthwise
+        image = torch.ones(1, 64, 40, 40, requires_grad=True)
+        filter = torch.ones(3, 3, 64, 1)
+        output = depthwise.depthwise_conv2d(image, filter, [1] * 4, "SAME", "NCHW")
+        output.sum().backward()
+        """
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
