@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _numpy
-from ._numpy import trace_scope as _no_scope
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,9 +21,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-def trace_scope(name: str) -> AbstractContextManager[Any]:
-    """Return a scope that shows `name` in traces: there is no way that all libraries have."""
-    return _no_scope(name)
+# There is no trace that all libraries have.
+trace_scope = _numpy.trace_scope
 
 
 def depthwise_conv2d(input: Any, filter: Any, *options: Any) -> Any:
