@@ -1,7 +1,7 @@
 """The native kernels on NumPy arrays of a solved problem: where ``_numpy`` ends, and ``_dlpack``.
 
-PyTorch takes its results, its dtype codes and its geometries from here too, but calls the kernels by
-address (``_torch_ops``). JAX has XLA call them (``_jax_operation``).
+PyTorch takes its results, its dtype codes and its geometries from here too, but calls the kernels
+by address (``_torch_ops``). JAX has XLA call them (``_jax_operation``).
 
 Requirements that shaped this file:
 - any memory layout is accepted; what the kernels cannot read in place (byte order, alignment) is

@@ -24,8 +24,8 @@ from . import _kernels, _native
 from ._geometry import Geometry, Padding, check_out_backprop, solve_geometry
 
 # What the operators take besides tensors and sizes: strides, padding, explicit_paddings,
-# data_format, dilations. No argument of an operator is either a string or a list, so that the padding
-# takes two, as in TensorFlow's own operators.
+# data_format, dilations. No argument of an operator is either a string or a list, so that the
+# padding takes two, as in TensorFlow's own operators.
 Options = tuple[tuple[int, ...], str, tuple[int, ...], str, tuple[int, ...]]
 
 _OPTIONS = (
