@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -318,7 +319,8 @@ def test_exported_programs_are_differentiable() -> None:
             return depthwise.depthwise_conv2d(image, self.filter, [1] * 4, "SAME")
 
     layer, image = Layer(), torch.randn(1, 6, 6, 4)
-    exported = torch.export.export(layer, (image,)).module()
+    # Of a copy: the parameters of the exported program are those of the layer.
+    exported = torch.export.export(copy.deepcopy(layer), (image,)).module()
     for module in (layer, exported):
         module(image).square().sum().backward()
     (parameter,) = exported.parameters()
