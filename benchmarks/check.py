@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.shapes import FILTER_GRADIENT, FORWARD, Axis, Case
+from benchmarks.cases import FILTER_GRADIENT, FORWARD, Axis, Case
 from depthwise import _reference
 
 # Larger than the widest register tile, so that every window holds a seam between two tiles.
@@ -38,7 +38,10 @@ def make_arrays(case: Case) -> dict[str, NDArray[Any]]:
     for name, shape in case.shapes.items():
         if name != case.answer:
             largest = _LARGEST_VALUE[name]
-            arrays[name] = random.integers(-largest, largest + 1, shape, np.int8).astype(dtype)
+            array = random.integers(-largest, largest + 1, shape, np.int8)
+            if name == "filter" and case.same_filter:
+                array[...] = array[:, :, :1]
+            arrays[name] = array.astype(dtype)
     return arrays
 
 

@@ -16,7 +16,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from benchmarks.shapes import Case
+from benchmarks.cases import Case
 from depthwise import _native
 
 _PASS_SECONDS = 0.1

@@ -20,7 +20,7 @@ import numpy as np
 
 import depthwise
 from benchmarks.machine import describe, summary
-from benchmarks.peers import OURS, load
+from benchmarks.peers import keep_freed_memory
 from benchmarks.timing import interleave
 
 # Height and width, channels, filter, stride.
@@ -39,8 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.jax_layers")
     parser.add_argument("--seconds", type=float, default=5.0, help="for a row, default 5")
     seconds = parser.parse_args(arguments).seconds
-    peers, _ = load([OURS], threads=1)
-    print(summary(describe("benchmarks.jax_layers", peers, threads=1)))
+    keep_freed_memory()
+    depthwise.set_num_threads(1)
+    print(summary(describe("benchmarks.jax_layers", {}, [1])))
     print(f"JAX {jax.__version__}; microseconds per call, median (quartiles), times as fast as lax")
     for layer in _LAYERS:
         for kind in (_outputs, _gradients):

@@ -7,19 +7,22 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import Peer
+import depthwise
 from depthwise import _settings
 
 
-def describe(module: str, peers: Mapping[str, Peer], threads: int) -> dict[str, Any]:
-    """Return the header of a result, ready for JSON; ``module`` is what ``python -m`` ran."""
+def describe(module: str, versions: Mapping[str, str], threads: Sequence[int]) -> dict[str, Any]:
+    """Return the header of a result, ready for JSON.
+
+    ``module`` is what ``python -m`` ran, ``versions`` those of the libraries that took part.
+    """
     config = _settings.config()
     return {
         "cpu": _cpu_model(),
@@ -27,11 +30,12 @@ def describe(module: str, peers: Mapping[str, Peer], threads: int) -> dict[str, 
         "system": platform.platform(terse=True),
         "isa": config["isa"],
         "compiler": config["compiler"],
-        "threads": threads,
+        "threads": list(threads),
         "versions": {
             "Python": platform.python_version(),
             "NumPy": np.__version__,
-            **{peer.label: peer.version() for peer in peers.values()},
+            "depthwise": depthwise.__version__,
+            **versions,
         },
         "commit": _commit(),
         "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
@@ -42,8 +46,16 @@ def describe(module: str, peers: Mapping[str, Peer], threads: int) -> dict[str, 
 def summary(header: Mapping[str, Any]) -> str:
     """Return the header as one line for people."""
     versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
-    threads = f"{header['threads']} thread" + "s" * (header["threads"] > 1)
-    return f"{header['cpu']}, {header['isa']}, {threads}; {versions}; commit {header['commit']}"
+    return (
+        f"{header['cpu']}, {header['isa']}, {thread_words(header)}; {versions}; "
+        f"commit {header['commit']}"
+    )
+
+
+def thread_words(header: Mapping[str, Any]) -> str:
+    """Say with how many threads a result was measured, such as "1 and 2 threads"."""
+    counts = header["threads"]
+    return " and ".join(map(str, counts)) + (" thread" if counts == [1] else " threads")
 
 
 def _cpu_model() -> str:

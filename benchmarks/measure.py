@@ -2,78 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from benchmarks.check import find_error, make_arrays, right_parts
-from benchmarks.floor import measure_floor
-from benchmarks.peers import OURS, Peer
-from benchmarks.shapes import Case
-from benchmarks.timing import interleave
+from benchmarks.cases import Case
+from benchmarks.check import Part, make_arrays, right_parts
+from benchmarks.floor import Floor, measure_floor
+from benchmarks.peers import OURS
+from benchmarks.timing import Timing, Turn, take_turns
+from benchmarks.worker import Worker, WorkerError
+
+# After a call the threads of some peers spin for a while, in case there is another. Longer than
+# that, so that they do not take a core from whose turn is next.
+_SETTLING_SECONDS = 0.005
+
+# A turn that takes so many times as long as it should is given up.
+_PATIENCE = 20
 
 
 def measure(
-    case: Case, peers: Mapping[str, Peer], seconds: float, threads: int = 1
+    case: Case,
+    workers: Mapping[str, Worker],
+    seconds: float,
+    limit: float = 30.0,
+    neighbours: bool = False,
 ) -> dict[str, Any]:
     """Check and time one case.
 
     Parameters
     ----------
     case : Case
-    peers : mapping of str to Peer
-        Loaded with ``threads`` threads.
+    workers : mapping of str to Worker
+        By the peer's name, with ``case.threads`` threads.
     seconds : float
         Time to spend on the timing, all peers together.
-    threads : int, default 1
-        With more than one the row has no floor, which is that of one core.
+    limit : float, default 30.0
+        Seconds in which a peer has to be ready, checked, and through with its first calls.
+    neighbours : bool, default False
+        Whether to time ours on the neighbours of the case too.
 
     Returns
     -------
     dict
         The case's fields and ``flops``, ``moved_bytes``, ``floor``, ``peers``; then what is read
         most: ``gflops``, ``gbytes_per_second``, ``best_peer``, ``ratio`` to it (above 1 if ours
-        is faster), ``floor_share``. Each peer's entry is a timing, an ``error``, or
-        ``unsupported``. What cannot be told is absent.
+        is faster), ``floor_share``; and ``neighbours``, if asked for. Each peer's entry is a
+        timing, an ``error``, or ``unsupported``. What cannot be told is absent: with more than
+        one thread a row has no floor, which is that of one core.
     """
-    calls, entries = _prepare(case, peers)
     row: dict[str, Any] = {
         "name": case.name,
         **asdict(case),
         "flops": case.flops,
         "moved_bytes": case.moved_bytes,
     }
-    if threads == 1:
-        floor = measure_floor(case)
-        row["floor"] = {**asdict(floor), "us": floor.us}
-    if calls:
-        entries |= {name: asdict(timing) for name, timing in interleave(calls, seconds).items()}
-    row["peers"] = {name: entries[name] for name in peers}
-    return row | _derived(row)
+    floors = {OURS: measure_floor(case)} if case.threads == 1 else {}
+    contenders = {name: (worker, case) for name, worker in workers.items()}
+    if neighbours and OURS in workers:
+        for label, neighbour in case.neighbours.items():
+            contenders[label] = workers[OURS], neighbour
+            if neighbour.threads == 1:
+                floors[label] = measure_floor(neighbour)
+    entries = _time(contenders, seconds, limit)
+    row["peers"] = {name: entries[name] for name in workers}
+    if OURS in floors:
+        row["floor"] = {**asdict(floors[OURS]), "us": floors[OURS].us}
+    row |= _derived(row)
+    beside = [label for label in entries if label not in workers]
+    if beside:
+        row["neighbours"] = {
+            label: _neighbour(contenders[label][1], entries[label], floors.get(label))
+            for label in beside
+        }
+    return row
 
 
-def _prepare(
-    case: Case, peers: Mapping[str, Peer]
-) -> tuple[dict[str, Callable[[], Any]], dict[str, dict[str, Any]]]:
-    """Return the calls that gave the right answer, and the entries of the peers without one."""
-    arrays = make_arrays(case)
-    parts = right_parts(case, arrays)
-    calls: dict[str, Callable[[], Any]] = {}
+def _time(
+    contenders: Mapping[str, tuple[Worker, Case]], seconds: float, limit: float
+) -> dict[str, dict[str, Any]]:
+    """Return the entry of each contender; whoever fails does not stop the others."""
     entries: dict[str, dict[str, Any]] = {}
-    for name, peer in peers.items():
-        if not peer.supports(case):
-            entries[name] = {"unsupported": True}
-            continue
+    first: dict[str, float] = {}
+    generations: dict[str, int] = {}
+    parts: dict[Case, list[Part]] = {}
+    for label, (worker, case) in contenders.items():
+        if case not in parts:
+            parts[case] = right_parts(case, make_arrays(case))
         try:
-            call = peer.prepare(case, arrays)
-            error = find_error(case, parts, peer.to_numpy(case, call()))
-        except Exception as exception:  # A peer may fail in any way; the others go on.
-            error = f"{type(exception).__name__}: {exception}"
-        if error is None:
-            calls[name] = call
+            needed = worker.ask(limit, "prepare", label, case, parts[case])
+        except WorkerError as error:
+            entries[label] = {"error": str(error)}
+            continue
+        if needed is None:
+            entries[label] = {"unsupported": True}
         else:
-            entries[name] = {"error": error}
-    return calls, entries
+            first[label] = needed
+            generations[label] = worker.generation
+    # Whose process has died since has lost what it had prepared.
+    for label in list(first):
+        if contenders[label][0].generation != generations[label]:
+            entries[label] = {"error": "its process died on a neighbour"}
+            del first[label]
+    entries |= {
+        label: result if isinstance(result, dict) else asdict(result)
+        for label, result in _interleave(contenders, first, seconds, limit).items()
+    }
+    for worker in {id(worker): worker for worker, _ in contenders.values()}.values():
+        worker.forget()
+    return entries
+
+
+def _interleave(
+    contenders: Mapping[str, tuple[Worker, Case]],
+    first: dict[str, float],
+    seconds: float,
+    limit: float,
+) -> dict[str, Timing | dict[str, Any]]:
+    """Time the prepared contenders in turns; begin anew without one that fails meanwhile."""
+    failed: dict[str, Timing | dict[str, Any]] = {}
+    while True:
+        turns: dict[str, Turn] = {
+            label: partial(_turn, *contenders[label], label, limit)
+            for label in first
+            if label not in failed
+        }
+        try:
+            return {**failed, **take_turns(turns, first, seconds)}
+        except _FailedTurnError as failure:
+            failed[failure.label] = {"error": str(failure)}
+
+
+class _FailedTurnError(Exception):
+    """A contender that had worked before died or hung."""
+
+    def __init__(self, label: str, reason: str) -> None:
+        super().__init__(reason)
+        self.label = label
+
+
+def _turn(worker: Worker, case: Case, label: str, limit: float, count: int, warm: bool) -> float:
+    if case.threads > 1:
+        time.sleep(_SETTLING_SECONDS)
+    try:
+        seconds: float = worker.ask(_PATIENCE * limit, "turn", label, count, warm)
+    except WorkerError as error:
+        raise _FailedTurnError(label, str(error)) from None
+    return seconds
 
 
 def _derived(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,3 +171,11 @@ def _derived(row: Mapping[str, Any]) -> dict[str, Any]:
     if "floor" in row:
         derived["floor_share"] = row["floor"]["us"] / ours
     return derived
+
+
+def _neighbour(case: Case, entry: Mapping[str, Any], floor: Floor | None) -> dict[str, Any]:
+    """Return the neighbour's name, its entry, and its share of its own floor."""
+    found = {"name": case.name, **entry}
+    if floor and "median_us" in entry:
+        found |= {"floor_us": floor.us, "floor_share": floor.us / entry["median_us"]}
+    return found

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from benchmarks.shapes import FORWARD
+from benchmarks.cases import FORWARD
 
 # Counted in the summary: by so much that no disturbance explains it.
 _FAST = 1.5

@@ -1,283 +1,236 @@
-"""The problems that are timed: named by their sizes, with the bytes and multiply-adds each needs.
+"""The rows of the benchmarks: layers of well-known networks, images, and awkward sizes.
 
-Pure arithmetic that imports nothing of the library, so that a mistake in the library's own
-geometry shows as a wrong answer instead of moving the goal.
+Each family is a table of cases in NHWC, float32, on one thread. From it come the twins in NCHW, the
+other types, the gradients and the rows on two threads. A shape that several networks share stands
+in the first of them only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from math import prod
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import Any
 
-FORWARD = "forward"
-INPUT_GRADIENT = "input gradient"
-FILTER_GRADIENT = "filter gradient"
+from benchmarks.cases import FILTER_GRADIENT, INPUT_GRADIENT, OPERATIONS, Case
 
-OPERATIONS = FORWARD, INPUT_GRADIENT, FILTER_GRADIENT
 
-# TensorFlow's name and ours of what computes it.
-_FUNCTIONS = {
-    FORWARD: "depthwise_conv2d",
-    INPUT_GRADIENT: "depthwise_conv2d_backprop_input",
-    FILTER_GRADIENT: "depthwise_conv2d_backprop_filter",
+def _layer(size: int, channels: int, filter_size: int, **options: Any) -> Case:
+    """A square image, a square filter, one image unless ``batch`` says otherwise."""
+    return Case(options.pop("batch", 1), size, size, channels, filter_size, filter_size, **options)
+
+
+def _image(height: int, width: int, channels: int, filter_size: int) -> Case:
+    """A picture that is filtered: every colour by the same taps."""
+    return Case(1, height, width, channels, filter_size, filter_size, same_filter=channels > 1)
+
+
+_FORWARD: dict[str, tuple[Case, ...]] = {
+    "MobileNet V1": (
+        _layer(112, 32, 3),
+        _layer(112, 64, 3, stride=2),
+        _layer(56, 128, 3),
+        _layer(56, 128, 3, stride=2),
+        _layer(28, 256, 3),
+        _layer(14, 512, 3),
+        _layer(14, 512, 3, stride=2),
+        _layer(7, 1024, 3),
+    ),
+    "MobileNet V2": (
+        _layer(112, 96, 3, stride=2),
+        _layer(56, 144, 3),
+        _layer(28, 192, 3),
+        _layer(14, 576, 3, stride=2),
+        _layer(7, 960, 3),
+    ),
+    "MobileNet V3": (
+        _layer(112, 16, 3),
+        _layer(56, 72, 5, stride=2),
+        _layer(28, 120, 5),
+        _layer(14, 672, 5, stride=2),
+        _layer(7, 960, 5),
+    ),
+    "EfficientNet": (
+        _layer(56, 144, 5, stride=2),
+        _layer(28, 240, 3, stride=2),
+        _layer(28, 240, 5),
+        _layer(14, 672, 5),
+        _layer(7, 1152, 5),
+        _layer(7, 1152, 3),
+    ),
+    "ConvNeXt": (
+        _layer(56, 96, 7),
+        _layer(28, 192, 7),
+        _layer(14, 384, 7),
+        _layer(7, 768, 7),
+    ),
+    "RepLKNet": (
+        _layer(56, 128, 31),
+        _layer(28, 256, 29),
+        _layer(14, 512, 27),
+        _layer(7, 1024, 13),
+    ),
+    "DeepLab": (
+        _layer(65, 256, 3, dilation=2),
+        _layer(33, 256, 3, dilation=4),
+        _layer(33, 256, 3, dilation=12),
+    ),
+    "Batches": (
+        _layer(112, 32, 3, batch=8),
+        _layer(56, 128, 3, batch=8),
+        _layer(56, 144, 5, batch=8, stride=2),
+        _layer(28, 192, 7, batch=8),
+        _layer(7, 1024, 3, batch=8),
+        _layer(28, 256, 29, batch=8),
+        _layer(112, 32, 3, batch=32),
+        _layer(112, 64, 3, batch=32, stride=2),
+        _layer(14, 512, 3, batch=32),
+        _layer(14, 384, 7, batch=32),
+    ),
+    "Channel multipliers": (
+        _layer(56, 64, 3, channel_multiplier=2),
+        _layer(28, 128, 5, channel_multiplier=2),
+        _layer(112, 64, 3, channel_multiplier=2, stride=2),
+        _layer(112, 3, 3, channel_multiplier=8),
+        _layer(28, 32, 3, channel_multiplier=8),
+        _layer(224, 3, 3, channel_multiplier=8, stride=2),
+    ),
+    "Images": (
+        _image(480, 640, 1, 3),
+        _image(480, 640, 3, 5),
+        _image(480, 640, 4, 7),
+        _image(1080, 1920, 1, 3),
+        _image(1080, 1920, 1, 15),
+        _image(1080, 1920, 3, 5),
+        _image(1080, 1920, 3, 21),
+        _image(1080, 1920, 4, 3),
+        _image(2160, 3840, 1, 7),
+        _image(2160, 3840, 3, 3),
+        _image(2160, 3840, 3, 11),
+        _image(2160, 3840, 4, 5),
+        _image(4320, 7680, 1, 5),
+        _image(4320, 7680, 3, 3),
+        _image(4320, 7680, 4, 9),
+    ),
+    "Awkward": (
+        _layer(37, 37, 3),
+        _layer(41, 37, 5),
+        Case(1, 59, 83, 37, 7, 7),
+        Case(1, 101, 64, 48, 3, 3),
+        Case(3, 53, 47, 100, 3, 3, stride=2),
+        Case(1, 56, 56, 96, 1, 7),
+        Case(1, 56, 56, 96, 7, 1),
+        Case(1, 1, 4096, 64, 1, 31),
+        Case(1, 4096, 1, 64, 31, 1),
+        _layer(56, 96, 2),
+        _layer(56, 96, 4),
+        Case(1, 56, 56, 96, 6, 4),
+        _layer(57, 96, 3, stride=3),
+        _layer(57, 96, 5, stride=3),
+        _layer(56, 96, 3, padding="VALID"),
+        _layer(30, 96, 7, padding="VALID"),
+        _layer(15, 37, 31),
+    ),
 }
-# The array that is not given but computed.
-_ANSWERS = {FORWARD: "out_backprop", INPUT_GRADIENT: "input", FILTER_GRADIENT: "filter"}
 
-_ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+# In every type: memory-bound, arithmetic-bound, with a stride, and few channels.
+_TYPED = (
+    _layer(56, 128, 3),
+    _layer(28, 240, 5),
+    _layer(56, 144, 5, stride=2),
+    _layer(56, 96, 7),
+    _layer(56, 128, 31),
+    _layer(56, 128, 3, batch=8),
+    _image(1080, 1920, 3, 5),
+)
+_OTHER_TYPES = ("float16", "bfloat16", "float64")
 
-_Array = TypeVar("_Array")
+# The layers above as they are trained, in batches.
+_TRAINED = (
+    _layer(56, 128, 3, batch=8),
+    _layer(56, 128, 3, batch=8, stride=2),
+    _layer(112, 32, 3, batch=8),
+    _layer(14, 512, 3, batch=8),
+    _layer(7, 1024, 3, batch=32),
+    _layer(28, 240, 5, batch=8),
+    _layer(28, 192, 7, batch=8),
+    _layer(28, 256, 31, batch=2),
+    _layer(56, 64, 3, batch=8, channel_multiplier=2),
+    _layer(33, 256, 3, batch=8, dilation=2),
+    _layer(56, 128, 3, batch=8, dtype="bfloat16"),
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """One spatial axis of a case: sizes in elements, padding as SAME or VALID puts it."""
-
-    in_size: int
-    filter_size: int
-    stride: int
-    dilation: int
-    padding: str
-
-    @property
-    def effective_filter(self) -> int:
-        """Input elements that the dilated filter spans."""
-        return (self.filter_size - 1) * self.dilation + 1
-
-    @property
-    def out_size(self) -> int:
-        """Output elements."""
-        if self.padding == "SAME":
-            return -(-self.in_size // self.stride)
-        return (self.in_size - self.effective_filter) // self.stride + 1
-
-    @property
-    def pads(self) -> tuple[int, int]:
-        """Padding before and after; SAME puts the odd one after."""
-        if self.padding == "VALID":
-            return 0, 0
-        needed = (self.out_size - 1) * self.stride + self.effective_filter - self.in_size
-        total = max(needed, 0)
-        return total // 2, total - total // 2
-
-    @property
-    def valid_taps(self) -> int:
-        """Pairs of an output and a filter tap that falls on the input, not on padding."""
-        total = 0
-        for tap in range(self.filter_size):
-            # Output i reads input i * stride + offset.
-            offset = tap * self.dilation - self.pads[0]
-            first = max(-(offset // self.stride), 0)
-            last = min((self.in_size - 1 - offset) // self.stride, self.out_size - 1)
-            total += max(last - first + 1, 0)
-        return total
+# Too short to be worth splitting, just worth it, and bound by arithmetic or by memory.
+_THREADED = (
+    _layer(7, 1024, 3),
+    _layer(112, 32, 3),
+    _layer(56, 128, 3, batch=8),
+    _layer(28, 240, 5),
+    _layer(56, 96, 7),
+    _layer(56, 128, 31),
+    _layer(112, 32, 3, batch=32),
+    _image(2160, 3840, 3, 3),
+    _image(2160, 3840, 3, 11),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One problem. Sizes in elements; stride and dilation are the same for both axes.
+def _twins(cases: Iterable[Case]) -> tuple[Case, ...]:
+    """Return the cases in NHWC and after them in NCHW."""
+    given = tuple(cases)
+    return given + tuple(replace(case, data_format="NCHW") for case in given)
 
-    The sizes are those of the forward function, also where ``operation`` is one of its gradients.
-    """
 
-    batch: int
-    in_height: int
-    in_width: int
-    in_channels: int
-    filter_height: int
-    filter_width: int
-    channel_multiplier: int = 1
-    stride: int = 1
-    dilation: int = 1
-    padding: str = "SAME"
-    dtype: str = "float32"
-    data_format: str = "NHWC"
-    operation: str = FORWARD
+def _families() -> Iterator[tuple[str, tuple[Case, ...]]]:
+    for family, cases in _FORWARD.items():
+        yield family, _twins(cases)
+    for dtype in _OTHER_TYPES:
+        yield dtype, _twins(replace(case, dtype=dtype) for case in _TYPED)
+    for operation in (INPUT_GRADIENT, FILTER_GRADIENT):
+        yield operation, _twins(replace(case, operation=operation) for case in _TRAINED)
+    yield "Two threads", _twins(replace(case, threads=2) for case in _THREADED)
 
-    @property
-    def name(self) -> str:
-        """Such as ``NHWC 56x56x144 5x5 stride 2``; unique, since it is made of the sizes."""
-        sizes = self.input_shape if self.batch > 1 else self.input_shape[1:]
-        words = [
-            self.data_format,
-            "x".join(map(str, sizes)),
-            f"{self.filter_height}x{self.filter_width}",
-        ]
-        for word in ("stride", "dilation", "channel_multiplier"):
-            if getattr(self, word) > 1:
-                words.append(f"{word.removeprefix('channel_')} {getattr(self, word)}")
-        if self.padding != "SAME":
-            words.append(self.padding)
-        if self.dtype != "float32":
-            words.append(self.dtype)
-        if self.operation != FORWARD:
-            words.append(self.operation)
-        return " ".join(words)
 
-    @property
-    def height(self) -> Axis:
-        """The vertical axis."""
-        return Axis(self.in_height, self.filter_height, self.stride, self.dilation, self.padding)
+FAMILIES: dict[str, tuple[Case, ...]] = dict(_families())
+"""All cases by what they are examples of."""
 
-    @property
-    def width(self) -> Axis:
-        """The horizontal axis."""
-        return Axis(self.in_width, self.filter_width, self.stride, self.dilation, self.padding)
+CASES: tuple[Case, ...] = tuple(chain.from_iterable(FAMILIES.values()))
 
-    def ordered(self, batch: int, height: int, width: int, channels: int) -> tuple[int, ...]:
-        """Order four sizes as ``data_format`` says."""
-        if self.data_format == "NCHW":
-            return batch, channels, height, width
-        return batch, height, width, channels
+FAMILY_OF: dict[Case, str] = {case: family for family, cases in FAMILIES.items() for case in cases}
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input array."""
-        return self.ordered(self.batch, self.in_height, self.in_width, self.in_channels)
-
-    @property
-    def filter_shape(self) -> tuple[int, ...]:
-        """Shape of the filter array, the same in both layouts."""
-        return self.filter_height, self.filter_width, self.in_channels, self.channel_multiplier
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the forward function's output, and so of its gradient ``out_backprop``."""
-        out_channels = self.in_channels * self.channel_multiplier
-        return self.ordered(self.batch, self.height.out_size, self.width.out_size, out_channels)
-
-    @property
-    def strides(self) -> list[int]:
-        """The ``strides`` argument."""
-        return list(self.ordered(1, self.stride, self.stride, 1))
-
-    @property
-    def dilations(self) -> list[int]:
-        """The ``dilations`` argument."""
-        return [self.dilation, self.dilation]
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes by the names of TensorFlow's arguments; ``out_backprop`` is the output's."""
-        return {
-            "input": self.input_shape,
-            "filter": self.filter_shape,
-            "out_backprop": self.output_shape,
-        }
-
-    @property
-    def answer(self) -> str:
-        """The one of ``shapes`` that is computed from the other two."""
-        return _ANSWERS[self.operation]
-
-    @property
-    def answer_shape(self) -> tuple[int, ...]:
-        """Shape of the answer."""
-        return self.shapes[self.answer]
-
-    @property
-    def function(self) -> str:
-        """Name of the function that computes the case, in TensorFlow's ``tf.nn`` and ours."""
-        return _FUNCTIONS[self.operation]
-
-    def arguments(self, arrays: Mapping[str, _Array]) -> list[_Array | tuple[int, ...]]:
-        """Return the arguments ahead of ``strides``: arrays, and the sizes of a gradient."""
-        names = ["input", "filter"] if self.operation == FORWARD else list(self.shapes)
-        return [arrays.get(name, self.shapes[name]) for name in names]
-
-    @property
-    def read_bytes(self) -> int:
-        """Bytes of the images that must be read; the filter is small and stays in the cache."""
-        return sum(
-            _ITEM_BYTES[self.dtype] * prod(self.shapes[name])
-            for name in ("input", "out_backprop")
-            if name != self.answer
+SELECTION: tuple[Case, ...] = (
+    _layer(112, 32, 3),
+    _layer(112, 64, 3, stride=2),
+    _layer(56, 128, 3),
+    _layer(14, 512, 3),
+    _layer(7, 1024, 3),
+    _layer(56, 144, 5, stride=2),
+    _layer(28, 240, 5),
+    _layer(56, 96, 7),
+    _layer(14, 384, 7),
+    _layer(56, 128, 31),
+    _layer(65, 256, 3, dilation=2),
+    _layer(56, 64, 3, channel_multiplier=2),
+    _layer(112, 3, 3, channel_multiplier=8),
+    _layer(112, 32, 3, batch=32),
+    _image(1080, 1920, 1, 3),
+    _image(2160, 3840, 3, 3),
+    Case(1, 59, 83, 37, 7, 7),
+    *(
+        replace(case, data_format="NCHW")
+        for case in (
+            _layer(112, 32, 3),
+            _layer(56, 128, 3),
+            _layer(7, 1024, 3),
+            _layer(56, 96, 7),
+            _image(2160, 3840, 3, 3),
         )
-
-    @property
-    def written_bytes(self) -> int:
-        """Bytes of the image that is written: none by the filter's gradient."""
-        if self.answer == "filter":
-            return 0
-        return _ITEM_BYTES[self.dtype] * prod(self.answer_shape)
-
-    @property
-    def moved_bytes(self) -> int:
-        """The least that must pass through memory: what is read and what is written."""
-        return self.read_bytes + self.written_bytes
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds that count: taps on padding contribute nothing, so they are left out."""
-        out_channels = self.in_channels * self.channel_multiplier
-        return self.batch * out_channels * self.height.valid_taps * self.width.valid_taps
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations: a multiply and an add each."""
-        return 2 * self.multiply_adds
-
-
-def _layer(sizes: tuple[int, int, int, int], filter_size: int, **options: Any) -> Case:
-    return Case(*sizes, filter_size, filter_size, **options)
-
-
-_LAYERS = (
-    # MobileNet, EfficientNet and ConvNeXt layers, from the widest image to the most channels.
-    _layer((1, 112, 112, 32), 3),
-    _layer((1, 112, 112, 64), 3, stride=2),
-    _layer((1, 56, 56, 128), 3),
-    _layer((1, 14, 14, 512), 3),
-    _layer((1, 7, 7, 1024), 3),
-    _layer((32, 112, 112, 32), 3),
-    _layer((1, 28, 28, 240), 5),
-    _layer((1, 56, 56, 144), 5, stride=2),
-    _layer((1, 56, 56, 96), 7),
-    _layer((1, 14, 14, 384), 7),
-    # RepLKNet: large enough for a transform to beat any direct sum.
-    _layer((1, 56, 56, 128), 31),
-    # Image processing: few channels, more pixels than any cache holds.
-    _layer((1, 2160, 3840, 3), 3),
-    _layer((1, 2160, 3840, 3), 11),
-    _layer((1, 1080, 1920, 1), 3),
-    # Channel multipliers and DeepLab's dilation.
-    _layer((1, 56, 56, 64), 3, channel_multiplier=2),
-    _layer((1, 112, 112, 3), 3, channel_multiplier=8),
-    _layer((1, 65, 65, 256), 3, dilation=2),
-    # The other precisions, with float32 beside them.
-    _layer((8, 56, 56, 128), 3),
-    _layer((8, 56, 56, 128), 3, dtype="float16"),
-    _layer((8, 56, 56, 128), 3, dtype="bfloat16"),
-    _layer((8, 56, 56, 128), 3, dtype="float64"),
+    ),
+    *(_layer(56, 128, 3, batch=8, dtype=dtype) for dtype in _OTHER_TYPES),
+    _layer(56, 128, 3, batch=8, operation=INPUT_GRADIENT),
+    _layer(28, 192, 7, batch=8, operation=FILTER_GRADIENT),
+    _layer(56, 128, 3, batch=8, threads=2),
 )
-
-_TRAINED_LAYERS = (
-    # The layers above as they are trained, in batches.
-    _layer((8, 56, 56, 128), 3),
-    _layer((8, 56, 56, 128), 3, stride=2),
-    _layer((8, 112, 112, 32), 3),
-    _layer((8, 14, 14, 512), 3),
-    _layer((32, 7, 7, 1024), 3),
-    _layer((8, 28, 28, 240), 5),
-    _layer((8, 28, 28, 192), 7),
-    _layer((2, 28, 28, 256), 31),
-    _layer((8, 56, 56, 64), 3, channel_multiplier=2),
-    _layer((8, 33, 33, 256), 3, dilation=2),
-    _layer((8, 56, 56, 128), 3, dtype="bfloat16"),
-)
-
-CASES: tuple[Case, ...] = tuple(
-    replace(layer, operation=operation, data_format=data_format)
-    for operation, layers in (
-        (FORWARD, _LAYERS),
-        (INPUT_GRADIENT, _TRAINED_LAYERS),
-        (FILTER_GRADIENT, _TRAINED_LAYERS),
-    )
-    for data_format in ("NHWC", "NCHW")
-    for layer in layers
-)
+"""What stands for the rest where minutes or lines are few."""
 
 NAME_WIDTH = max(len(case.name) for case in CASES) + 1
 """Width of a column of names."""

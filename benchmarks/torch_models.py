@@ -23,7 +23,7 @@ import transformers
 import depthwise
 import depthwise.torch
 from benchmarks.machine import describe, summary
-from benchmarks.peers import OURS, load
+from benchmarks.peers import keep_freed_memory
 from benchmarks.timing import interleave
 
 SIZE = 224
@@ -57,8 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     depthwise.set_num_threads(1)
     torch.set_num_threads(1)
-    peers, _ = load([OURS], threads=1)
-    print(summary(describe("benchmarks.torch_models", peers, threads=1)))
+    keep_freed_memory()
+    print(summary(describe("benchmarks.torch_models", {}, [1])))
     print(f"PyTorch {torch.__version__}, transformers {transformers.__version__}")
     print(f"{'ms, median':<60}{'PyTorch':>10}{'depthwise':>11}  times faster")
     for name, make in make_models().items():

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from benchmarks.shapes import Case
+from benchmarks.cases import Case
 
 OURS = "depthwise"
-PEERS = ("tensorflow", "pytorch")
+PEERS = ("tensorflow", "pytorch", "onnxruntime", "openvino", "litert", "opencv", "jax")
 
 # Read when a library loads, so they are set before any peer is imported.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
@@ -48,8 +48,10 @@ class Peer(Protocol):
 _TRIAL_SECONDS = 0.02
 
 
-def load(names: Iterable[str], threads: int) -> tuple[dict[str, Peer], dict[str, str]]:
-    """Import peers with a fixed number of threads.
+def load(
+    names: Iterable[str], threads: int, package: str = __name__
+) -> tuple[dict[str, Peer], dict[str, str]]:
+    """Import peers of a package into this process, with a fixed number of threads.
 
     Returns
     -------
@@ -60,18 +62,18 @@ def load(names: Iterable[str], threads: int) -> tuple[dict[str, Peer], dict[str,
     """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     peers: dict[str, Peer] = {}
     missing: dict[str, str] = {}
     for name in names:
         try:
-            peers[name] = import_module(f"benchmarks.peers.{name}").Adapter(threads)
+            peers[name] = import_module(f"{package}.{name}").Adapter(threads)
         except ImportError as error:
             missing[name] = str(error)
     return peers, missing
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have glibc keep what a call frees, at hand for the next call.
 
     Otherwise it depends on what else lies on the heap whether scratch memory goes back to the

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 import depthwise
-from benchmarks.shapes import Case
+from benchmarks.cases import Case
 
 
 class Adapter:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from benchmarks.shapes import FILTER_GRADIENT, FORWARD, Case
+from benchmarks.cases import FILTER_GRADIENT, FORWARD, Case
 
 
 class Adapter:

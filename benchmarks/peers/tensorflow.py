@@ -14,8 +14,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from benchmarks.cases import FILTER_GRADIENT, FORWARD, INPUT_GRADIENT, Case
 from benchmarks.peers import fastest
-from benchmarks.shapes import FILTER_GRADIENT, FORWARD, INPUT_GRADIENT, Case
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Its start-up notes would bury the progress.
 
