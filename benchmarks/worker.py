@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,6 +53,7 @@ class Worker:
         self._command = [sys.executable, "-m", "benchmarks.worker", name, str(threads), package]
         self._process: subprocess.Popen[bytes] | None = None
         self._printed: IO[bytes] | None = None
+        self._resources = ExitStack()
         self._generation = 0
 
     @property
@@ -83,24 +85,22 @@ class Worker:
     def close(self) -> None:
         """End the process, if there is one."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout, self._printed):
-            if stream is not None:
-                stream.close()
+        if process is not None:
+            process.kill()
+            with suppress(OSError):  # What it never read cannot be flushed.
+                self._resources.close()
 
     def _start(self) -> None:
-        self._printed = tempfile.TemporaryFile()
+        self._printed = self._resources.enter_context(tempfile.TemporaryFile())
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *_python_path()])}
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._printed,
             env=environment,
         )
+        self._process = self._resources.enter_context(process)
         self._generation += 1
         self._exchange(_START_SECONDS, "hello")
 
