@@ -5,6 +5,8 @@ VENV ?= .venv
 BUILD ?= build
 # Of `make test` and `make bench`, as in: make test ARGS="-x -k dilation"
 ARGS ?=
+# What `make bench` writes and `make bench-report` reads.
+BENCHMARKS ?= $(BUILD)/benchmarks.json
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
@@ -15,7 +17,7 @@ export SKBUILD_BUILD_DIR = $(BUILD)/{wheel_tag}
 
 .PHONY: help
 help:  ## list the tasks
-	@sed -n 's/^\([a-z0-9]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: demo
 demo: $(VENV)/installed  ## build, install into .venv, show the documented examples and a photograph
@@ -40,8 +42,12 @@ format: $(VENV)/lint  ## lay out Python and C++ as `make lint` wants it
 	$(BIN)/clang-format -i native/*.h native/*.cc
 
 .PHONY: bench
-bench: $(VENV)/installed $(VENV)/benchmarks  ## compare speed with TensorFlow and PyTorch
-	$(BIN)/python -m benchmarks.run $(ARGS)
+bench: $(VENV)/installed $(VENV)/benchmarks  ## compare speed with seven libraries, all rows: ARGS=--all
+	$(BIN)/python -m benchmarks.run --json $(BENCHMARKS) $(ARGS)
+
+.PHONY: bench-report
+bench-report: $(VENV)/installed $(VENV)/benchmarks  ## tables and plots of the documents, from that
+	$(BIN)/python -m benchmarks.report $(BENCHMARKS)
 
 # $(call selftest,NAME,OPTIONS): build the native core in build/NAME and run its self-test.
 define selftest
@@ -101,6 +107,8 @@ $(VENV)/installed: $(SOURCES) CMakeLists.txt pyproject.toml README.md $(VENV)/bu
 	$(PIP) install --no-build-isolation '.[test,examples]'
 	touch $@
 
+# It names the package, which has to be there, or pip would look for one elsewhere.
+$(VENV)/benchmarks: $(VENV)/installed
 $(VENV)/lint $(VENV)/build $(VENV)/benchmarks: $(VENV)/%: pyproject.toml | $(VENV)/ready
 	$(PIP) install --group $*
 	touch $@
