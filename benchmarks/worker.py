@@ -91,16 +91,19 @@ class Worker:
                 self._resources.close()
 
     def _start(self) -> None:
-        self._printed = self._resources.enter_context(tempfile.TemporaryFile())
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *_python_path()])}
-        process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._printed,
-            env=environment,
-        )
-        self._process = self._resources.enter_context(process)
+        with ExitStack() as resources:
+            self._printed = resources.enter_context(tempfile.TemporaryFile())
+            self._process = resources.enter_context(
+                subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._printed,
+                    env=environment,
+                )
+            )
+            self._resources = resources.pop_all()
         self._generation += 1
         self._exchange(_START_SECONDS, "hello")
 
