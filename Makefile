@@ -108,7 +108,7 @@ $(VENV)/installed: $(SOURCES) CMakeLists.txt pyproject.toml README.md $(VENV)/bu
 	touch $@
 
 # It names the package, which has to be there, or pip would look for one elsewhere.
-$(VENV)/benchmarks: $(VENV)/installed
+$(VENV)/benchmarks: | $(VENV)/installed
 $(VENV)/lint $(VENV)/build $(VENV)/benchmarks: $(VENV)/%: pyproject.toml | $(VENV)/ready
 	$(PIP) install --group $*
 	touch $@

@@ -1,11 +1,13 @@
 """Writes the result of `benchmarks.run` into the documentation, so that nobody types a number.
 
-    python -m benchmarks.report results.json
+    python -m benchmarks.report build/benchmarks.json
 
 In each document a table goes between the lines ``<!-- benchmark table -->`` and
 ``<!-- end of benchmark table -->``. The first may choose rows by a regular expression on their
-names: ``<!-- benchmark table: NHWC.*3x3 -->``. The plots, ``benchmarks.svg`` of the forward rows
-and ``benchmarks_gradients.svg`` of the others, need matplotlib.
+names, ``<!-- benchmark table: NHWC.*3x3 -->``, and one of two short forms:
+``<!-- benchmark table, brief: NHWC -->`` has the selection of `benchmarks/shapes.py` and the best
+peer alone, ``<!-- benchmark table, losing -->`` the rows where a peer is faster. The pictures of
+`benchmarks/plots.py` go beside docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -19,42 +21,23 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from benchmarks.cases import FORWARD
+from benchmarks.machine import thread_words
+from benchmarks.peers import OURS
 
 # Counted in the summary: by so much that no disturbance explains it.
 _FAST = 1.5
 
 _ROOT = Path(__file__).parent.parent
 _TABLE = re.compile(
-    r"(?P<begin><!-- benchmark table(?:: (?P<rows>.+?))? -->\n)"
+    r"(?P<begin><!-- benchmark table(?:, (?P<form>brief|losing))?(?:: (?P<rows>.+?))? -->\n)"
     r".*?(?P<end><!-- end of benchmark table -->)",
     re.DOTALL,
 )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write tables and plot; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("result", type=Path, help="what benchmarks.run --json wrote")
-    parser.add_argument(
-        "--documents",
-        type=Path,
-        nargs="*",
-        default=[_ROOT / "README.md", _ROOT / "docs" / "benchmarks.md"],
-        help="default README.md and docs/benchmarks.md",
-    )
-    parser.add_argument(
-        "--plots",
-        type=Path,
-        default=_ROOT / "docs",
-        metavar="FOLDER",
-        help="where to write the plots, default docs",
-    )
-    options = parser.parse_args(arguments)
+    """Write tables and plots; see the module's docstring."""
+    options = _parse(arguments)
     result = json.loads(options.result.read_text())
     for path in options.documents:
         text, tables = _TABLE.subn(lambda match: _fill(match, result), path.read_text())
@@ -63,37 +46,31 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
         path.write_text(text)
         print(f"{path}: {tables} table(s)")
-    plots = {
-        "benchmarks.svg": [row for row in result["rows"] if row["operation"] == FORWARD],
-        "benchmarks_gradients.svg": [row for row in result["rows"] if row["operation"] != FORWARD],
-    }
-    for name, rows in plots.items():
-        if rows:
-            draw({**result, "rows": rows}, options.plots / name)
-            print(options.plots / name)
+    if options.plots:
+        from benchmarks.plots import draw_all  # Only this needs matplotlib.
+
+        for path in draw_all(result, options.plots):
+            print(path)
     return 0
 
 
-def _fill(match: re.Match[str], result: Mapping[str, Any]) -> str:
-    return f"{match['begin']}\n{table(result, match['rows'] or '')}\n\n{match['end']}"
-
-
-def table(result: Mapping[str, Any], rows: str = "") -> str:
+def table(result: Mapping[str, Any], rows: str = "", form: str | None = None) -> str:
     """Return a Markdown table of the rows whose name matches, with a line on its origin."""
-    header, labels = result["header"], result["labels"]
-    lines = [
-        f"| us per call (half the interquartile range) | floor | {' | '.join(labels.values())} "
-        "| times faster than the best | share of the floor | GFLOP/s | GB/s |",
-        "|---|" + "--:|" * (len(labels) + 5),
-    ]
     shown = [row for row in result["rows"] if re.search(rows, row["name"])]
-    lines += [f"| {' | '.join(_cells(row, labels))} |" for row in shown]
-    versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
-    origin = (
-        f"{header['cpu']}, {header['isa']}, {header['threads']} thread(s), {header['compiler']}; "
-        f"{versions}; commit {header['commit']}, {header['date']}: `{header['command']}`"
-    )
-    return "\n".join([*lines, "", *_summary(shown), origin])
+    if form == "brief":
+        shown = [row for row in shown if row["selected"]]
+    elif form == "losing":
+        shown = [row for row in shown if row.get("ratio", 1) < 1]
+    origin = _origin(result)
+    if not shown:
+        nothing = "No row is slower than a peer." if form == "losing" else "No such row was timed."
+        return f"{nothing}\n\n{origin}"
+    columns = [_columns(row, result["labels"], form) for row in shown]
+    titles = list({title: None for column in columns for title in column})
+    lines = [f"| {' | '.join(titles)} |", "|---|" + "--:|" * (len(titles) - 1)]
+    lines += [f"| {' | '.join(column.get(title, '') for title in titles)} |" for column in columns]
+    summary = [] if form == "losing" else _summary(shown)
+    return "\n".join([*lines, "", *summary, origin])
 
 
 def summarize(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -110,64 +87,86 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _fill(match: re.Match[str], result: Mapping[str, Any]) -> str:
+    written = table(result, match["rows"] or "", match["form"])
+    return f"{match['begin']}\n{written}\n\n{match['end']}"
+
+
+def _origin(result: Mapping[str, Any]) -> str:
+    """Say where, with what and how the result was measured, and who is missing."""
+    header = result["header"]
+    versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
+    missing = ", ".join(result["missing"])
+    return (
+        f"{header['cpu']}, {header['isa']}, {thread_words(header)}, {header['compiler']}; "
+        f"{versions}{f'; not installed: {missing}' if missing else ''}; commit "
+        f"{header['commit']}, {header['date']}: `{header['command']}`"
+    )
+
+
 def _summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     text = summarize(rows)
     return [f"These rows: {text}.", ""] if text else []
 
 
-def _cells(row: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
-    """Return the cells of a row; a ratio that loses is bold, what is not known is left empty."""
-    cells = [row["name"], f"{row['floor']['us']:.1f}" if "floor" in row else ""]
-    for name in labels:
-        entry = row["peers"][name]
-        if "median_us" in entry:
-            spread = (entry["q3_us"] - entry["q1_us"]) / 2
-            cells.append(f"{entry['median_us']:.1f} ({spread:.1f})")
-        else:
-            cells.append("wrong or failed" if "error" in entry else "")
+def _columns(row: Mapping[str, Any], labels: Mapping[str, str], form: str | None) -> dict[str, str]:
+    """Return a row's cells by their column's title; what is not known is left empty.
+
+    A ratio that loses is bold.
+    """
+    entries = row["peers"]
+    cells = {"us per call (half the interquartile range)": row["name"]}
+    cells["floor"] = f"{row['floor']['us']:.1f}" if "floor" in row else ""
+    if form is None:
+        cells |= {labels[name]: _time(entries[name]) for name in labels}
+    else:
+        cells[labels[OURS]] = _time(entries[OURS])
+        best = row.get("best_peer")
+        cells["best peer"] = f"{_time(entries[best])} {labels[best]}" if best else ""
     ratio = row.get("ratio")
-    cells.append("" if ratio is None else f"{ratio:.2f}" if ratio >= 1 else f"**{ratio:.2f}**")
-    for key, format in (("floor_share", ".0%"), ("gflops", ".1f"), ("gbytes_per_second", ".1f")):
-        cells.append(f"{row[key]:{format}}" if key in row else "")
+    ratio_cell = "" if ratio is None else f"{ratio:.2f}"
+    cells["times faster than the best"] = f"**{ratio_cell}**" if ratio and ratio < 1 else ratio_cell
+    cells["share of the floor"] = _number(row.get("floor_share"), ".0%")
+    if row.get("neighbours") and form is None:
+        shares = [entry.get("floor_share") for entry in row["neighbours"].values()]
+        cells["the neighbours'"] = ", ".join(_number(share, ".0%") for share in shares)
+    cells["GFLOP/s"] = _number(row.get("gflops"), ".1f")
+    cells["GB/s"] = _number(row.get("gbytes_per_second"), ".1f")
     return cells
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
-    """Draw how many times faster than its best peer each row is."""
-    import matplotlib
+def _number(value: float | None, format: str) -> str:
+    return "" if value is None else f"{value:{format}}"
 
-    matplotlib.use("Agg")
-    # Without a salt the identifiers in an SVG differ on every run, and so would every commit.
-    matplotlib.rcParams["svg.hashsalt"] = "depthwise"
-    import matplotlib.pyplot as plt
 
-    rows = [row for row in result["rows"] if "ratio" in row]
-    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.22 * len(rows)), layout="constrained")
-    positions = range(len(rows))
-    axes.barh(positions, [row["ratio"] - 1 for row in rows], left=1, color=_colors(rows))
-    for position, row in zip(positions, rows, strict=True):
-        text = f" {row['ratio']:.2f} ({result['labels'][row['best_peer']]})"
-        axes.text(max(row["ratio"], 1), position, text, va="center", fontsize=7)
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlim(right=3 * max((row["ratio"] for row in rows), default=1))  # Room for the text.
-    axes.set_yticks(positions, [row["name"] for row in rows], fontsize=7)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    threads = result["header"]["threads"]
-    axes.set_xlabel(
-        f"times faster than the best peer (named), {result['header']['cpu']}, "
-        f"{threads} thread{'s' * (threads > 1)}",
-        fontsize=8,
+def _time(entry: Mapping[str, Any]) -> str:
+    if "median_us" in entry:
+        return f"{entry['median_us']:.1f} ({(entry['q3_us'] - entry['q1_us']) / 2:.1f})"
+    return "wrong or failed" if "error" in entry else ""
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
-
-
-def _colors(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Blue where ours is faster, red where it loses: the losing rows are not to be overlooked."""
-    return ["tab:blue" if row["ratio"] >= 1 else "tab:red" for row in rows]
+    parser.add_argument("result", type=Path, help="what benchmarks.run --json wrote")
+    parser.add_argument(
+        "--documents",
+        type=Path,
+        nargs="*",
+        default=[_ROOT / "README.md", _ROOT / "docs" / "benchmarks.md"],
+        help="default README.md and docs/benchmarks.md",
+    )
+    parser.add_argument(
+        "--plots",
+        type=lambda path: Path(path) if path else None,
+        default=_ROOT / "docs",
+        metavar="FOLDER",
+        help="where to write the plots, default docs; none if empty",
+    )
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
