@@ -127,8 +127,12 @@ def draw_roofline(result: Result, rows: Rows, path: Path) -> None:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlim(left, right)
-        axes.set_xlabel("multiplications and additions for each byte of the images", fontsize=8)
-        axes.set_ylabel(f"GFLOP/s, float32, {_machine(result)}", fontsize=8)
+        axes.set_xlabel(
+            "multiplications and additions for each byte of the images; float32, "
+            f"{result['header']['cpu']}, 1 thread",
+            fontsize=8,
+        )
+        axes.set_ylabel("GFLOP/s", fontsize=8)
         axes.legend(fontsize=7, loc="lower right")
 
 
