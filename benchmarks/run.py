@@ -116,7 +116,7 @@ def _open(
         print(f"{name} is not compared: {reason}")
     print(
         f"{'us per call: median ±half IQR':<{NAME_WIDTH}}{'floor':>9}{'depthwise':>18}"
-        f"{'best peer':>30}{'ratio':>7}{'of floor':>10}{'GFLOP/s':>9}{'GB/s':>7}"
+        f"{'best peer':>34}{'ratio':>7}{'of floor':>10}{'GFLOP/s':>9}{'GB/s':>7}"
     )
 
 
@@ -132,7 +132,7 @@ def _lines(row: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     lines = [
         f"{row['name']:<{NAME_WIDTH}}{_number(row.get('floor', {}).get('us')):>9}"
         f"{_cell(entries[OURS]):>18}"
-        f"{f'{labels[best]} {_cell(entries[best])}' if best else '-':>30}"
+        f"{f'{labels[best]} {_cell(entries[best])}' if best else '-':>34}"
         f"{_number(row.get('ratio'), '.2f'):>7}{_number(row.get('floor_share'), '.0%'):>10}"
         f"{_number(row.get('gflops')):>9}{_number(row.get('gbytes_per_second')):>7}"
     ]
@@ -143,7 +143,7 @@ def _lines(row: Mapping[str, Any], labels: Mapping[str, str]) -> str:
         share = _number(entry.get("floor_share"), ".0%")
         floor = _number(entry.get("floor_us"))
         name = f"    {label}: {entry['name']}"
-        lines.append(f"{name:<{NAME_WIDTH}}{floor:>9}{_cell(entry):>18}{share:>47}")
+        lines.append(f"{name:<{NAME_WIDTH}}{floor:>9}{_cell(entry):>18}{share:>51}")
     everything = {**entries, **row.get("neighbours", {})}
     lines += [
         f"    {labels.get(name, name)}: {entry['error']}"

@@ -198,9 +198,24 @@ class _Peer:
         gc.collect()
 
 
+def _limit_memory() -> None:
+    """Let an allocation fail that would have the system end some process, and not always this one.
+
+    ONNX Runtime and LiteRT ran a machine of 23 GB out of memory, on an image of 4320x7680x4 with a
+    filter of 9x9.
+    """
+    try:
+        import resource
+    except ImportError:  # Not on Windows.
+        return
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    resource.setrlimit(resource.RLIMIT_AS, (half, half))
+
+
 def main() -> int:
     """Obey until the other side is gone."""
     name, threads, package = sys.argv[1:]
+    _limit_memory()
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # What the peer prints must not come between the replies.
