@@ -327,12 +327,15 @@ NB_MODULE(_native, m) {
   m.def("supported_isas", &SupportedIsas);
   m.def("get_isa", &CurrentIsa);
   m.def("set_isa", &SetIsa, "name"_a, "For tests: runs everything on a lesser instruction set.");
+  m.def("get_large_filter", &LargeFilterInUse);
+  m.def("set_large_filter", &SetLargeFilter, "name"_a, "For tests: \"transform\" or \"direct\".");
   m.def("tile_constants", &TileConstants, "Sizes at whose multiples the kernels change their way.");
   m.def("peak_gflops", &MeasurePeakGflops, "seconds"_a, nb::call_guard<ReleasedGil>(),
         "Peak float32 multiply-add rate of one core in GFLOP/s.");
   m.attr("compiler") = DEPTHWISE_COMPILER;
-  // Chosen at import, so that a bad DEPTHWISE_ISA is an error there and not in the first call.
+  // Read at import, so that a bad environment variable is an error there and not in the first call.
   CurrentIsa();
+  LargeFilterInUse();
 }
 
 }  // namespace depthwise

@@ -82,6 +82,33 @@ const InstructionSet& CurrentInstructionSet() {
   return *isa;
 }
 
+enum class LargeFilter : int { kTransform, kDirect };
+constexpr const char* kLargeFilterNames[] = {"transform", "direct"};
+
+LargeFilter FindLargeFilter(const std::string& name) {
+  for (const LargeFilter way : {LargeFilter::kTransform, LargeFilter::kDirect}) {
+    if (name == kLargeFilterNames[static_cast<int>(way)]) return way;
+  }
+  throw std::invalid_argument("\"" + name + "\" is not a way to compute large filters; needed " +
+                              "\"transform\" or \"direct\"");
+}
+
+LargeFilter LargeFilterOfEnvironment() {
+  const char* forced = std::getenv("DEPTHWISE_LARGE_FILTER");
+  if (forced == nullptr || *forced == '\0') return LargeFilter::kTransform;
+  try {
+    return FindLargeFilter(forced);
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(std::string("environment variable DEPTHWISE_LARGE_FILTER: ") +
+                                error.what());
+  }
+}
+
+std::atomic<LargeFilter>& CurrentLargeFilter() {
+  static std::atomic<LargeFilter> current{LargeFilterOfEnvironment()};
+  return current;
+}
+
 constexpr std::align_val_t kAlignment{64};
 
 struct FreeAligned {
@@ -168,7 +195,9 @@ void Forward(DType dtype, const ForwardProblem& problem) {
   }
   const int threads = ThreadsFor(g);
   const ForwardKernels& kernels = CurrentTable().forward[static_cast<int>(dtype)];
-  const ForwardPlan plan = kernels.plan(problem, threads);
+  const bool may_transform =
+      CurrentLargeFilter().load(std::memory_order_relaxed) == LargeFilter::kTransform;
+  const ForwardPlan plan = kernels.plan(problem, threads, may_transform);
   std::atomic<bool> out_of_memory{false};
   const auto run = [&](int64_t begin, int64_t end) {
     void* scratch = ThreadScratch(plan.scratch_bytes);
@@ -237,6 +266,12 @@ std::string CurrentIsa() { return CurrentInstructionSet().name; }
 void SetIsa(const std::string& name) {
   current_isa.store(&FindIsa(name), std::memory_order_relaxed);
 }
+
+std::string LargeFilterInUse() {
+  return kLargeFilterNames[static_cast<int>(CurrentLargeFilter().load())];
+}
+
+void SetLargeFilter(const std::string& name) { CurrentLargeFilter().store(FindLargeFilter(name)); }
 
 const KernelTable& CurrentTable() { return *CurrentInstructionSet().table; }
 

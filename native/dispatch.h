@@ -31,6 +31,12 @@ std::string CurrentIsa();
 void SetIsa(const std::string& name);
 const KernelTable& CurrentTable();
 
+// How large filters are computed: "transform", where that takes less, or "direct", as the
+// environment variable DEPTHWISE_LARGE_FILTER may ask. Both throw std::invalid_argument if a name
+// is unknown.
+std::string LargeFilterInUse();
+void SetLargeFilter(const std::string& name);
+
 // Peak float32 multiply-add rate of one core in GFLOP/s, measured for about that long.
 double MeasurePeakGflops(double seconds);
 

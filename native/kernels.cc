@@ -12,6 +12,7 @@
 #include "filter_gradient.h"
 #include "flat.h"
 #include "flat_filter_gradient.h"
+#include "transform.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -89,7 +90,7 @@ bool IsDense(const Geometry& g, const Strides& input_strides) {
 }
 
 template <class S>
-ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
+ForwardPlan PlanSums(const ForwardProblem& problem, int64_t threads) {
   const Geometry& g = problem.geometry;
   ForwardPlan plan{};
   const int64_t taps_across = ColumnSizes(g).MaxTaps();
@@ -118,6 +119,21 @@ ForwardPlan Plan(const ForwardProblem& problem, int64_t threads) {
     plan.algorithm = Algorithm::kDefinition;
     plan.items = g.batch * g.out_height;
   }
+  return plan;
+}
+
+template <class S>
+ForwardPlan Plan(const ForwardProblem& problem, int64_t threads, bool may_transform) {
+  const Geometry& g = problem.geometry;
+  ForwardPlan plan{};
+  if (may_transform && PlanTransform<S>(problem, kScratchBytes, &plan) &&
+      AreFiniteTaps<S>(g, problem.filter)) {
+    // The parts of a block each transform its filter.
+    plan.parts = threads > 1 ? CeilDiv(kItemsPerThread * threads, plan.blocks) : 1;
+    plan.items = plan.blocks * plan.parts;
+  } else {
+    plan = PlanSums<S>(problem, threads);
+  }
   const double bytes = DataBytes<S>(g);
   plan.prefetch = bytes > kPrefetchBytes && IsDense(g, problem.input_strides);
   plan.stream = bytes > kStreamBytes && IsStreamable<S>(problem, plan);
@@ -131,6 +147,7 @@ void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, 
     case Algorithm::kDirect: RunDirect<S>(problem, plan, begin, end, scratch); break;
     case Algorithm::kBlock: RunBlock<S>(problem, plan, begin, end, scratch); break;
     case Algorithm::kFlat: RunFlat<S>(problem, plan, begin, end, scratch); break;
+    case Algorithm::kTransform: RunTransform<S>(problem, plan, begin, end, scratch); break;
     case Algorithm::kDefinition: RunDefinition<S>(problem, begin, end); break;
   }
   if (plan.stream) FinishStreams();

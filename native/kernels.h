@@ -32,11 +32,25 @@ enum class Algorithm : int {
   kDirect,      // direct.h: NHWC in place
   kBlock,       // block.h: packed, one vector of channels at a time
   kFlat,        // flat.h: packed rows as flat sequences, for few channels
+  kTransform,   // transform.h: packed, large filters by Fourier transforms along the width
   kDefinition,  // definition.h: one output at a time
 };
 
-// How a problem is computed. Which algorithm is taken never changes a bit of the result: all of
-// them add the taps of an output in (di, dj) order.
+// How transform.h cuts a problem up. Units, taps and positions are those of the column axis; output
+// t of a strip is at position t - columns / 2, tap v at v - tap_centre.
+struct TransformShape {
+  int64_t columns;             // outputs of one residue of a strip
+  int64_t rows;                // output rows of a strip
+  int64_t quarter;             // of the length of the transform
+  int64_t tap_begin, tap_end;  // taps that meet the image
+  int64_t tap_centre;
+  int64_t inputs,
+      outputs;  // one more than how far from position 0 input and taps, and outputs, lie
+};
+
+// How a problem is computed. Which algorithm is taken never changes a bit of the result, except for
+// kTransform, which is chosen by the geometry and the type of accumulators alone: all others add
+// the taps of an output in (di, dj) order.
 struct ForwardPlan {
   Algorithm algorithm;
   int64_t items;          // independent pieces of work, any partition of which may run in parallel
@@ -55,6 +69,9 @@ struct ForwardPlan {
   int64_t period;             // flat.h: output channels that a packed row interleaves
   int64_t phases;             // flat.h: vectors after which the channels of a packed row repeat
   int64_t ring_phase_stride;  // flat.h: elements from one stride phase of a row to the next
+
+  TransformShape transform;
+  int64_t parts;  // transform.h: into which the strips of all images are divided
 };
 
 // Arrays of one filter gradient. `filter_backprop` is C-contiguous and overlaps neither of the
@@ -69,7 +86,8 @@ struct FilterGradientProblem {
 };
 
 struct ForwardKernels {
-  ForwardPlan (*plan)(const ForwardProblem& problem, int64_t threads);
+  // Without `may_transform` every tap of an output is added.
+  ForwardPlan (*plan)(const ForwardProblem& problem, int64_t threads, bool may_transform);
   // Computes the items [begin, end) of a plan. Uses no other memory than `scratch`.
   void (*run)(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, int64_t end,
               void* scratch);

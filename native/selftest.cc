@@ -259,6 +259,45 @@ bool Check(Random& random, DType dtype, const Geometry& g) {
          });
 }
 
+// Whether a large filter's transform gives what the direct sum gives, which is exact, but for
+// rounding; and is one, so that it does round.
+template <class T>
+bool CheckTransform(Random& random, DType dtype, bool channels_last) {
+  Geometry g{};
+  g.batch = 1;
+  g.in_height = g.out_height = 40;
+  g.in_width = g.out_width = 45;
+  g.in_channels = 16;
+  g.filter_height = 19;
+  g.filter_width = 21;
+  g.channel_multiplier = 1;
+  g.stride_height = g.stride_width = g.dilation_height = g.dilation_width = 1;
+  g.pad_top = 9;
+  g.pad_left = 10;
+  g.channels_last = channels_last;
+  const Strides strides = DenseStrides(g, g.in_height, g.in_width, g.in_channels);
+  const auto draw = [&](int64_t count) {
+    std::vector<T> numbers(static_cast<size_t>(count));
+    for (T& number : numbers) number = static_cast<T>(Pick(random, -3, 3));
+    return numbers;
+  };
+  const std::vector<T> input = draw(strides.batch);
+  const std::vector<T> filter = draw(g.filter_height * g.filter_width * g.in_channels);
+  const auto compute = [&](const char* large_filter) {
+    SetLargeFilter(large_filter);
+    std::vector<T> output(input.size());
+    Forward(dtype, {g, input.data(), strides, filter.data(), DenseFilterStrides(g), nullptr,
+                    output.data(), strides});
+    return output;
+  };
+  const std::vector<T> direct = compute("direct"), transformed = compute("transform");
+  bool is_close = true;
+  for (size_t i = 0; i < direct.size(); ++i) {
+    is_close = is_close && std::fabs(transformed[i] - direct[i]) < T{0.01};
+  }
+  return is_close && transformed != direct;
+}
+
 int RunAll(int cases_each) {
   int cases = 0;
   for (const std::string& isa : SupportedIsas()) {
@@ -282,7 +321,15 @@ int RunAll(int cases_each) {
           static_cast<int>(g.pad_top), static_cast<int>(g.pad_left));
       return 1;
     }
-    std::printf("%s: %d cases right\n", isa.c_str(), cases_each);
+    for (const bool channels_last : {false, true}) {
+      cases += 2;
+      if (!CheckTransform<float>(random, DType::kFloat32, channels_last) ||
+          !CheckTransform<double>(random, DType::kFloat64, channels_last)) {
+        std::printf("failed: %s transform %s\n", isa.c_str(), channels_last ? "NHWC" : "NCHW");
+        return 1;
+      }
+    }
+    std::printf("%s: %d cases right\n", isa.c_str(), cases_each + 4);
   }
   std::printf("%d passed, 0 failed\n", cases);
   return 0;

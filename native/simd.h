@@ -149,6 +149,53 @@ DEPTHWISE_INLINE void Transpose(V (&v)[kCount]) {
   }
 }
 
+template <class V>
+DEPTHWISE_INLINE V Abs(V v) {
+  using Bits = decltype(v < v);
+  const V sign = -V{};
+  return reinterpret_cast<V>(reinterpret_cast<Bits>(v) & ~reinterpret_cast<Bits>(sign));
+}
+
+template <class V>
+DEPTHWISE_INLINE V Sqrt(V v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(v[0]) == 4)
+    return _mm512_sqrt_ps(v);
+  else
+    return _mm512_sqrt_pd(v);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(v[0]) == 4)
+    return _mm256_sqrt_ps(v);
+  else
+    return _mm256_sqrt_pd(v);
+#elif defined(__aarch64__)
+  if constexpr (sizeof(v[0]) == 4)
+    return vsqrtq_f32(v);
+  else
+    return vsqrtq_f64(v);
+#else
+  if constexpr (sizeof(v[0]) == 4)
+    return _mm_sqrt_ps(v);
+  else
+    return _mm_sqrt_pd(v);
+#endif
+}
+
+// Whether any lane of a comparison's result is true.
+template <class Mask>
+DEPTHWISE_INLINE bool AnyLane(Mask mask) {
+#if defined(__AVX512F__)
+  const __m512i bits = reinterpret_cast<__m512i>(mask);
+  return _mm512_test_epi32_mask(bits, bits) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8(reinterpret_cast<__m256i>(mask)) != 0;
+#elif defined(__aarch64__)
+  return vmaxvq_u32(reinterpret_cast<uint32x4_t>(mask)) != 0;
+#else
+  return _mm_movemask_epi8(reinterpret_cast<__m128i>(mask)) != 0;
+#endif
+}
+
 // mask (all bits or none of each lane) ? a : b
 DEPTHWISE_INLINE Vec32 Select(Vec32 mask, Vec32 a, Vec32 b) { return (mask & a) | (~mask & b); }
 

@@ -78,6 +78,15 @@ def restored_isa() -> Iterator[None]:
 
 
 @pytest.fixture
+def direct_sums() -> Iterator[None]:
+    """Sum large filters tap by tap, for tests that compare bits with sums of integers."""
+    before = _native.get_large_filter()
+    _native.set_large_filter("direct")
+    yield
+    _native.set_large_filter(before)
+
+
+@pytest.fixture
 def restored_threads() -> Iterator[None]:
     """Let the test set the number of threads; restore it afterwards."""
     before = depthwise.get_num_threads()

@@ -21,6 +21,9 @@ from operations import BACKPROP_FILTER, EVERY_OPERATION, EXACT, FORWARD, Operati
 # Of the image alone.
 CACHE_BYTES = 24_000_000
 
+# A transform, which large filters may be computed by, is not exact: see test_transform.py.
+pytestmark = pytest.mark.usefixtures("direct_sums")
+
 MEMORY = (after_forbidden_page, before_forbidden_page, sliced)
 
 

@@ -91,7 +91,7 @@ def test_nothing_around_the_result_changes(
         context = f"{case}, {data_format}, {dtype}"
         assert (memory[:start] == POISON).all(), f"{context}: written before the result"
         assert (memory[start + size :] == POISON).all(), f"{context}: written after the result"
-        assert_matches(result, expected, dtype, exact=True, context=context)
+        assert_matches(result, expected, dtype, exact=False, context=context)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])

@@ -71,6 +71,7 @@ def test_padding_is_zeros_around_the_image(problem: tuple[Array, Array], isa: st
     assert_same_bits(got, depthwise_conv2d(np.pad(input, pads), filter, [1, 1, 1, 1], "VALID"))
 
 
+@pytest.mark.usefixtures("direct_sums")
 def test_dilation_is_a_filter_with_zeros_between(problem: tuple[Array, Array], isa: str) -> None:
     input, filter = problem
     filter_height, filter_width, *rest = filter.shape

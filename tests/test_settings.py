@@ -104,3 +104,20 @@ def test_unknown_instruction_set() -> None:
     with pytest.raises(ValueError, match="pentium"):
         _native.set_isa("pentium")
     assert _native.get_isa() == before
+
+
+def test_large_filters_are_transformed_by_default() -> None:
+    ask = "from depthwise import _native; print(_native.get_large_filter())"
+    for environment, want in (({}, "transform"), ({"DEPTHWISE_LARGE_FILTER": "direct"}, "direct")):
+        assert output_of(ask, environment=environment).strip() == want
+
+
+def test_unknown_way_to_compute_large_filters() -> None:
+    done = run_script("import depthwise", environment={"DEPTHWISE_LARGE_FILTER": "fft"})
+    assert done.returncode != 0
+    assert "DEPTHWISE_LARGE_FILTER" in done.stderr
+    assert "fft" in done.stderr
+    assert "direct" in done.stderr
+    with pytest.raises(ValueError, match="fft"):
+        _native.set_large_filter("fft")
+    assert _native.get_large_filter() == "transform"

@@ -92,6 +92,7 @@ def test_a_wholly_infinite_array(
         check(operation, case, operands, data_format, exact=True)
 
 
+@pytest.mark.usefixtures("direct_sums")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @FORMATS
 @EVERY_CASE

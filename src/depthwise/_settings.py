@@ -52,13 +52,18 @@ def config() -> dict[str, Any]:
         "version": __version__,
         "isa": _native.get_isa(),
         "supported_isas": _native.supported_isas(),
+        "large_filter": _native.get_large_filter(),
         "num_threads": _native.get_num_threads(),
         "compiler": _native.compiler,
     }
 
 
 def show_config() -> None:
-    """Print the version, the instruction set in use, the number of threads and the compiler."""
+    """Print the version, the instruction sets, the number of threads and the compiler.
+
+    ``large_filter`` is ``transform``, or ``direct`` if the environment variable
+    DEPTHWISE_LARGE_FILTER asked that filters of all sizes be summed tap by tap.
+    """
     for key, value in config().items():
         text = ", ".join(value) if isinstance(value, list) else value
         print(f"{key}: {text}")

@@ -1,0 +1,136 @@
+// Whether a transform along the width pays for a problem, and how it is cut up: integers alone, and
+// no memory. By the geometry and the type of the accumulators alone, so that the batch, the layout,
+// the threads and the instruction set change no bit of a result. Called by transform.h.
+#pragma once
+
+#include "kernels.h"
+
+namespace depthwise::DEPTHWISE_ISA {
+
+// Larger ones are summed directly: the spectrum of their taps leaves no room for an image.
+inline constexpr int64_t kMaxTransformedTaps = 96;
+// Interleaved problems of a dilation, whose columns are packed together.
+inline constexpr int64_t kMaxTransformedResidues = 16;
+// Of the columns of a strip.
+inline constexpr int64_t kMinTransformColumns = 8, kMaxTransformColumns = 160;
+// Rows whose sums are in registers together on any instruction set.
+inline constexpr int64_t kMaxTransformRows = 4;
+// What a multiply-add of the transform takes, in multiply-adds of the direct sum; and what each
+// output takes besides, to be packed, verified and stored, in those of the transform. Fitted to
+// where both take as long: 13x13 for 56x56 and larger images, 25x25 for 14x14 (Xeon, family 6,
+// model 167).
+inline constexpr double kTransformEffort = 1.6;
+inline constexpr double kOutputEffort = 50;
+
+// The multiply-adds of one axis, its padding left out: pairs of an output and a tap.
+inline double ValidTaps(const Axis& axis) {
+  double pairs = 0;
+  for (int64_t v = 0; v < axis.window; ++v) {
+    const int64_t first = Max(0, axis.unit_begin - v);
+    pairs += static_cast<double>(Max(0, Min(axis.out_count, axis.unit_end - v) - first));
+  }
+  return pairs;
+}
+
+// What a strip of so many output rows and columns needs: 64-byte vectors, which are the largest.
+inline double TransformVectors(const TransformShape& shape, const Axis& rows, int64_t window,
+                               int64_t residues, double strip_rows) {
+  const double half = 2.0 * shape.quarter;
+  const double image_units = rows.unit_end - rows.unit_begin;
+  const double most_units = strip_rows + rows.window - 1;
+  const double units = (most_units < image_units ? most_units : image_units) + 1;
+  const double columns = static_cast<double>(shape.columns) * residues;
+  const double packed = units * (columns + static_cast<double>(window - 1) * residues + 1);
+  const double taps = static_cast<double>(rows.window) * (window + 3 * half) + 1;
+  const double spectra = 2 * half * (units + strip_rows + 3 * kMaxTransformRows);
+  const double buffer = columns * ((residues > 1 ? strip_rows : 0) + kMaxTransformRows) + 16;
+  const double tables = half * (shape.inputs + shape.outputs + 4) / 4 + 2;
+  const double folded = kMaxTransformRows * static_cast<double>(Max(2 * shape.inputs, 2 * half));
+  return packed + taps + spectra + buffer + tables + folded + 2 * units;
+}
+
+// Sets all of a shape but its rows from `columns`; false if no input lies under any window.
+inline bool PlaceTransform(const Geometry& g, int64_t residues, TransformShape* shape) {
+  const Axis axis = ColumnAxis(g, 0);
+  const int64_t taps = axis.window, columns = shape->columns;
+  int64_t first = 0, end = columns - 1 + taps;  // units, from the first of the strip
+  if (columns >= axis.out_count) {
+    // One strip: what lies outside the image needs no room, nor do taps that never meet it.
+    int64_t least = end, greatest = 0;
+    for (int64_t residue = 0; residue < residues; ++residue) {
+      const Axis other = ColumnAxis(g, residue);
+      least = Min(least, other.unit_begin);
+      greatest = Max(greatest, other.unit_end);
+    }
+    first = Max(first, least);
+    end = Min(end, greatest);
+    if (first >= end) return false;
+  }
+  shape->tap_begin = Max(0, first - (columns - 1));
+  shape->tap_end = Min(taps, end);
+  const int64_t centre = (first + end) / 2;
+  shape->tap_centre = centre - columns / 2;
+  // Wrapped around by its length L, a sum must meet no input that is not its own.
+  const int64_t length = Max(end - shape->tap_begin, columns + shape->tap_end - 1 - first);
+  shape->quarter = CeilDiv(length, 4);
+  const int64_t taps_reach =
+      Max(shape->tap_centre - shape->tap_begin, shape->tap_end - 1 - shape->tap_centre);
+  shape->inputs = 1 + Max(Max(centre - first, end - 1 - centre), taps_reach);
+  shape->outputs = columns / 2 + 1;
+  return true;
+}
+
+// Chooses the shape with the fewest multiply-adds that fits into `limit` bytes; false if there is
+// none, or if the direct sum takes less. `lanes` are those of a 64-byte vector.
+inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
+                            TransformShape* chosen) {
+  const int64_t residues = ColumnResidues(g);
+  if (g.stride_height != 1 || g.stride_width != 1 || (g.transposed && g.channel_multiplier > 1) ||
+      g.filter_height > kMaxTransformedTaps || g.filter_width > kMaxTransformedTaps ||
+      residues > kMaxTransformedResidues) {
+    return false;
+  }
+  const Axis rows = RowAxis(g, 0), columns = ColumnAxis(g, 0);
+  const double channels = g.OutputChannels();
+  const double vectors = CeilDiv(g.OutputChannels(), lanes);
+  const double pairs = ValidTaps(rows);
+  // Of one vector of channels.
+  double least = pairs * ValidTaps(columns) / kTransformEffort * channels / (vectors * lanes);
+  bool is_chosen = false;
+  const double image_units = Max(0, rows.unit_end - rows.unit_begin);
+  for (int64_t most = kMinTransformColumns; most <= kMaxTransformColumns; most += 8) {
+    const int64_t strips = CeilDiv(columns.out_count, most);
+    TransformShape shape{};
+    shape.columns = CeilDiv(columns.out_count, strips);
+    if (!PlaceTransform(g, residues, &shape)) return false;
+    const auto bytes = [&](double strip_rows) {
+      return 64 * TransformVectors(shape, rows, columns.window, residues, strip_rows);
+    };
+    int64_t row_strips = 1;
+    if (bytes(static_cast<double>(rows.out_count)) > limit) {
+      // Between those of few rows, linear in them.
+      const double of_row = bytes(1) - bytes(0);
+      const double room = (limit - bytes(0)) / of_row;
+      if (!(room >= kMaxTransformRows)) continue;
+      row_strips = static_cast<int64_t>(static_cast<double>(rows.out_count) / room) + 1;
+    }
+    shape.rows = CeilDiv(rows.out_count, row_strips);
+    const double units = row_strips == 1
+                             ? image_units
+                             : static_cast<double>(row_strips) * (shape.rows + rows.window - 1);
+    const double quarter = shape.quarter;
+    const double work = static_cast<double>(strips) *
+                            (units * 2 * shape.inputs * quarter + pairs * 6 * quarter +
+                             static_cast<double>(rows.out_count) *
+                                 (2 * shape.outputs * quarter + kOutputEffort * shape.columns)) +
+                        static_cast<double>(rows.window) * 2 * shape.inputs * quarter;
+    if (work < least) {
+      least = work;
+      *chosen = shape;
+      is_chosen = true;
+    }
+  }
+  return is_chosen;
+}
+
+}  // namespace depthwise::DEPTHWISE_ISA

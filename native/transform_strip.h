@@ -1,0 +1,377 @@
+// A strip of output rows of one vector of channels by Fourier transforms along the width, from
+// packed rows to rows of outputs, [columns, lanes]. Used by transform.h, which packs and stores.
+//
+// A transform mixes all columns of a row, so that its rounding errors, and NaN, reach outputs whose
+// own window has nothing to do with them. So every output is verified: it must be at least as large
+// as what the errors could amount to, or the sum of the magnitudes of its products must be. Where
+// it is not, the taps are added one by one.
+#pragma once
+
+#include "pack.h"
+#include "transform_shape.h"
+#include "width_transform.h"
+
+namespace depthwise::DEPTHWISE_ISA {
+
+// The error of an output is taken to be less than kNoise eps of the norms of all inputs and taps
+// that it meets, and (kBias + kBiasOfTerm for each term of the longest sum) eps of the norm of its
+// row. Measured on random data 0.15 to 0.4 of the first; on constant, smooth and alternating
+// images, whose rounding errors have a common sign, up to 4.3 of the second. (The direct sum of
+// 31x31 taps has 0.9 and 16 to 50.)
+inline constexpr float kNoise = 0.5;
+inline constexpr float kBias = 4, kBiasOfTerm = 1.0 / 16;
+
+// Input rows of one row residue that are inside the image.
+inline int64_t MaxImageRows(const Geometry& g) {
+  const Axis axis = RowAxis(g, 0);
+  return axis.unit_end - axis.unit_begin + 1;  // Another residue may have one more.
+}
+
+// Where things lie in the scratch memory. Spectra are [frequency, row] of complex numbers: two
+// vectors, three of the filter. An odd number of rows for each frequency keeps these out of the
+// same sets of a cache.
+template <class A>
+struct TransformMemory {
+  static constexpr int kCount = kLanes<A>;
+  static constexpr int64_t kRows = kTransformRows;
+
+  A *packed, *taps, *filter_spectrum, *spectrum, *products, *output, *transform;
+  Norms<A>* norms;  // of the packed rows
+  A* bias;
+  int64_t packed_rows, packed_row_stride, filter_rows, spectrum_rows, product_rows;
+  int64_t size = 0;
+
+  TransformMemory(const ForwardPlan& plan, const Geometry& g, A* scratch) {
+    const TransformShape& shape = plan.transform;
+    const int64_t half = 2 * shape.quarter, window = RowAxis(g, 0).window;
+    const auto take = [&](int64_t vectors) {
+      A* const at = scratch == nullptr ? nullptr : scratch + size;
+      size += vectors * kCount;
+      return at;
+    };
+    packed_rows = Min(shape.rows + window - 1, MaxImageRows(g));
+    packed_row_stride = (MaxInputColumns(g, plan.strip_columns) | 1) * kCount;
+    packed = take(packed_rows * packed_row_stride / kCount);
+    taps = take(window * g.filter_width);
+    bias = take(1);
+    filter_rows = window | 1;
+    filter_spectrum = take(3 * half * filter_rows);
+    spectrum_rows = (packed_rows + 2 * (kRows - 1)) | 1;
+    spectrum = take(2 * half * spectrum_rows);
+    product_rows = CeilDiv(shape.rows, kRows) * kRows | 1;
+    products = take(2 * half * product_rows);
+    // The last square of a transposition may read beyond the rows: hence kCount more.
+    const int64_t buffered_rows =
+        ColumnResidues(g) > 1 ? CeilDiv(shape.rows, kRows) * kRows : kRows;
+    output = take(buffered_rows * plan.strip_columns + kCount);
+    norms = reinterpret_cast<Norms<A>*>(take(2 * packed_rows));
+    const double tables = WidthTransform<A>::MemorySize(shape.quarter, shape.inputs, shape.outputs);
+    transform = take(CeilDiv(static_cast<int64_t>(tables), kCount));
+  }
+};
+
+template <class A>
+class TransformStrip {
+ public:
+  using V = Vec<A>;
+  static constexpr int kCount = kLanes<A>;
+  static constexpr int64_t kRows = kTransformRows;
+
+  // Output rows [first, last) of a row residue, `window` units under the filter, of which
+  // [unit_begin, unit_end) are inside the image and are packed.
+  struct Rows {
+    int64_t first, last, window;
+    int64_t unit_begin, unit_end;
+  };
+
+  // The units under one window that are inside the image, from its first.
+  struct Window {
+    int64_t begin, end;
+  };
+
+  // Some neighbouring outputs of a column residue. Units are counted from the first of their
+  // windows; of them [unit_begin, unit_end) are inside the image; unit 0 lies `offset` from the
+  // start of a packed row.
+  struct Columns {
+    int64_t count;
+    int64_t unit_begin, unit_end;
+    int64_t offset, step;
+  };
+
+  TransformStrip(const ForwardPlan& plan, const Geometry& g, A* scratch)
+      : memory(plan, g, scratch),
+        g_(g),
+        shape_(plan.transform),
+        transform_(shape_.quarter, shape_.inputs, shape_.outputs, memory.transform) {}
+
+  // Transforms the taps, which lie packed at memory.taps.
+  __attribute__((noinline)) void TransformFilter() {
+    const Axis rows = RowAxis(g_, 0);
+    Norms<A> all{};
+    const A scale = A{1} / static_cast<A>(2 * shape_.quarter);
+    for (int64_t u = 0; u < rows.window; u += kRows) {
+      Sequence<A> sequences[kRows];
+      for (int row = 0; row < kRows; ++row) {
+        sequences[row] = {memory.taps, kCount, 0, 0};
+        if (u + row >= rows.window) continue;
+        sequences[row] = {memory.taps + ((u + row) * g_.filter_width + shape_.tap_centre) * kCount,
+                          kCount, shape_.tap_begin - shape_.tap_centre,
+                          shape_.tap_end - shape_.tap_centre};
+      }
+      Norms<A> norms[kRows];
+      transform_.Forward(sequences, norms, Min(kRows, rows.window - u), 3 * kCount,
+                         3 * memory.filter_rows * kCount, memory.filter_spectrum + 3 * u * kCount);
+      for (const Norms<A>& row : norms) all.Add(row);
+    }
+    filter_norms_ = all;
+    // The conjugate c + id, since tap v of an output at position m meets position m + v; as the
+    // three of c, d - c and c + d.
+    for (int64_t f = 0; f < 2 * shape_.quarter; ++f) {
+      A* at = memory.filter_spectrum + 3 * f * memory.filter_rows * kCount;
+      for (int64_t u = 0; u < rows.window; ++u, at += 3 * kCount) {
+        const V c = LoadUnaligned<V>(at) * scale, d = LoadUnaligned<V>(at + kCount) * -scale;
+        StoreUnaligned(at, c);
+        StoreUnaligned(at + kCount, d - c);
+        StoreUnaligned(at + 2 * kCount, c + d);
+      }
+    }
+  }
+
+  // Computes the products of all output rows, in the frequencies, from the packed rows.
+  void Convolve(const Ring<A>& ring, const Columns& columns, const Rows& rows) {
+    TransformRows(ring, columns, rows);
+    Multiply(rows);
+  }
+
+  // Computes the output rows [t, t + kRows) from their products. Of the last of a strip less than
+  // kRows may count; all are written.
+  __attribute__((noinline)) void Finish(const Ring<A>& ring, const Columns& columns,
+                                        const Rows& rows, int64_t t, int64_t row_step,
+                                        int64_t column_step, A* to) const {
+    const int64_t centre = shape_.columns / 2;
+    V squares[kRows];
+    transform_.Inverse(memory.products + 2 * (t - rows.first) * kCount,
+                       2 * memory.product_rows * kCount, to + centre * column_step, row_step,
+                       column_step, -centre, columns.count - centre, squares);
+    for (int64_t row = 0; row < Min(kRows, rows.last - t); ++row) {
+      Verify(ring, rows, columns, t + row, squares[row], column_step, to + row * row_step);
+    }
+  }
+
+  const TransformMemory<A> memory;
+
+ private:
+  // Computes the spectra of the packed rows, with kRows - 1 rows of zeros before and after them.
+  __attribute__((noinline)) void TransformRows(const Ring<A>& ring, const Columns& columns,
+                                               const Rows& rows) {
+    const auto at = [&](int64_t f, int64_t row) DEPTHWISE_INLINE_LAMBDA {
+      return memory.spectrum + 2 * (f * memory.spectrum_rows + row) * kCount;
+    };
+    const int64_t count = rows.unit_end - rows.unit_begin;
+    for (int64_t f = 0; f < 2 * shape_.quarter; ++f) {
+      FillZero(at(f, 0), at(f, kRows - 1));
+      FillZero(at(f, kRows - 1 + count), at(f, 2 * (kRows - 1) + count));
+    }
+    const int64_t centre = shape_.columns / 2 + shape_.tap_centre;
+    for (int64_t i = 0; i < count; i += kRows) {
+      Sequence<A> sequences[kRows];
+      for (int row = 0; row < kRows; ++row) {
+        sequences[row] = {memory.packed, columns.step, 0, 0};
+        if (i + row >= count || columns.unit_begin >= columns.unit_end) continue;
+        sequences[row] = {
+            ring.Row(rows.unit_begin + i + row) + columns.offset + centre * columns.step,
+            columns.step, columns.unit_begin - centre, columns.unit_end - centre};
+      }
+      Norms<A> norms[kRows];
+      transform_.Forward(sequences, norms, Min(kRows, count - i), 2 * kCount,
+                         2 * memory.spectrum_rows * kCount, at(0, kRows - 1 + i));
+      for (int64_t row = 0; row < Min(kRows, count - i); ++row) memory.norms[i + row] = norms[row];
+    }
+  }
+
+  // Sums the products of the filter's rows with those under them, at all frequencies.
+  //
+  // (a + ib)(c + id) by three multiplications, Gauss's way: of c(a+b), a(d-c) and b(c+d) the sums
+  // over all rows are kept apart, and combined once.
+  __attribute__((noinline)) void Multiply(const Rows& rows) {
+    const int64_t first_unit = rows.unit_begin - (kRows - 1);  // in the spectra
+    for (int64_t f = 0; f < 2 * shape_.quarter; ++f) {
+      const A* spectrum = memory.spectrum + 2 * f * memory.spectrum_rows * kCount;
+      const A* filter = memory.filter_spectrum + 3 * f * memory.filter_rows * kCount;
+      A* to = memory.products + 2 * f * memory.product_rows * kCount;
+      for (int64_t t = rows.first; t < rows.last; t += kRows, to += 2 * kRows * kCount) {
+        const int64_t begin = Max(0, first_unit - t), end = Min(rows.window, rows.unit_end - t);
+        MultiplyRows(spectrum + 2 * (t + begin - first_unit) * kCount, filter + 3 * begin * kCount,
+                     end - begin, to);
+      }
+    }
+  }
+
+  // One frequency of kRows output rows: the sum over u < taps of spectrum[u + row] * filter[u].
+  static DEPTHWISE_INLINE void MultiplyRows(const A* spectrum, const A* filter, int64_t taps,
+                                            A* to) {
+    V sums[3][kRows] = {};
+    V x[3][kRows];  // the next rows of the spectrum, in turn
+    const auto load = [&](int64_t row, int slot) DEPTHWISE_INLINE_LAMBDA {
+      x[0][slot] = LoadUnaligned<V>(spectrum + 2 * row * kCount);
+      x[1][slot] = LoadUnaligned<V>(spectrum + (2 * row + 1) * kCount);
+      x[2][slot] = x[0][slot] + x[1][slot];
+    };
+    const auto add = [&](const A* tap, int first_slot) DEPTHWISE_INLINE_LAMBDA {
+      V c = LoadUnaligned<V>(tap), d_less_c = LoadUnaligned<V>(tap + kCount),
+        c_and_d = LoadUnaligned<V>(tap + 2 * kCount);
+      Pin(c);
+      Pin(d_less_c);
+      Pin(c_and_d);
+#pragma GCC unroll 4
+      for (int row = 0; row < kRows; ++row) {
+        const int slot = (first_slot + row) % kRows;
+        sums[0][row] += x[2][slot] * c;
+        sums[1][row] += x[0][slot] * d_less_c;
+        sums[2][row] += x[1][slot] * c_and_d;
+      }
+    };
+    int64_t u = 0;
+    if (taps >= kRows) {
+#pragma GCC unroll 4
+      for (int row = 0; row < kRows - 1; ++row) load(row, row);
+      for (; u + kRows <= taps; u += kRows) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kRows; ++i) {
+          load(kRows - 1, (kRows - 1 + i) % kRows);
+          add(filter, i);
+          spectrum += 2 * kCount;
+          filter += 3 * kCount;
+        }
+      }
+    }
+    for (; u < taps; ++u) {
+#pragma GCC unroll 4
+      for (int row = 0; row < kRows; ++row) load(row, row);
+      add(filter, 0);
+      spectrum += 2 * kCount;
+      filter += 3 * kCount;
+    }
+#pragma GCC unroll 4
+    for (int row = 0; row < kRows; ++row) {
+      StoreUnaligned(to + 2 * row * kCount, sums[0][row] - sums[2][row]);
+      StoreUnaligned(to + (2 * row + 1) * kCount, sums[0][row] + sums[1][row]);
+    }
+  }
+
+  // Replaces what the transform may have got wrong of output row t, and adds the bias.
+  DEPTHWISE_INLINE void Verify(const Ring<A>& ring, const Rows& rows, const Columns& columns,
+                               int64_t t, V row_squares, int64_t column_step, A* output) const {
+    const int64_t width = g_.filter_width;
+    const Window window{Max(0, rows.unit_begin - t), Min(rows.window, rows.unit_end - t)};
+    const V least = LeastMagnitude(memory.norms + t - rows.unit_begin, window, row_squares);
+    const V bias = LoadUnaligned<V>(memory.bias);
+    // Some taps of the middle, where filters are seldom small, are added for every output, since
+    // they nearly always verify it: a branch to do so for those that need it is mispredicted often.
+    const int64_t middle = (window.begin + window.end) / 2;
+    const A* const row = ring.Row(t + middle) + columns.offset;
+    const A* const taps = memory.taps + middle * width * kCount;
+    for (int64_t j = 0; j < columns.count; ++j, output += column_step) {
+      V value = LoadUnaligned<V>(output);
+      const int64_t begin = Max(0, columns.unit_begin - j), end = Min(width, columns.unit_end - j);
+      const int64_t v = Max(begin, Min(width / 2 - kRun / 2, end - kRun));
+      V magnitude{};
+      if (window.begin < window.end && v + kRun <= end) {
+        magnitude = Magnitude(row + (j + v) * columns.step, columns.step, taps + v * kCount);
+      }
+      const auto is_large = (Abs(value) >= least) | (magnitude >= least);
+      const auto is_verified = is_large & (Abs(value) <= kLargest);
+      if (__builtin_expect(AnyLane(~is_verified), 0)) {
+        const V doubtful_least = is_verified ? V{} : least;
+        value = Recompute(ring, columns, t, window, j, doubtful_least, value);
+      }
+      StoreUnaligned(output, value + bias);
+    }
+  }
+
+  // The sum of the magnitudes of kRun products.
+  static DEPTHWISE_INLINE V Magnitude(const A* x, int64_t step, const A* tap) {
+    V sums[2] = {};
+#pragma GCC unroll 8
+    for (int i = 0; i < kRun; ++i) {
+      sums[i % 2] += Abs(LoadUnaligned<V>(x + i * step) * LoadUnaligned<V>(tap + i * kCount));
+    }
+    return sums[0] + sums[1];
+  }
+
+  // The least magnitude of an output, or of the products that it sums, for the error of the
+  // transform to be within the bound of the specification, (taps + 2) * eps * magnitude. `norms`
+  // are those of the input rows under the window.
+  V LeastMagnitude(const Norms<A>* norms, const Window& window, V row_squares) const {
+    Norms<A> input;
+    for (int64_t u = window.begin; u < window.end; ++u) input.Add(norms[u]);
+    const Norms<A>& filter = filter_norms_;
+    const auto taps = static_cast<A>(g_.filter_height * g_.filter_width);
+    const auto longest_sum =
+        static_cast<A>(window.end - window.begin + shape_.quarter + shape_.inputs / 2);
+    const V noise = kNoise * Sqrt(input.squares) * Sqrt(filter.squares);
+    const V bias = (kBias + kBiasOfTerm * longest_sum) * Sqrt(row_squares);
+    V least = (noise + bias) / (taps + 2);
+    // Squares that underflow say nothing: then nothing is trusted but zeros.
+    const V infinity = V{} + static_cast<A>(__builtin_inf());
+    least = input.squares < kSmallSquare ? infinity : least;
+    least = filter.squares < kSmallSquare ? infinity : least;
+    least = input.magnitudes == 0 ? V{} : least;
+    return filter.magnitudes == 0 ? V{} : least;
+  }
+
+  // The output number j of row t by the definition, in the lanes where the transform's `value` is
+  // not finite or where the products do not amount to `least`; `value` in the others.
+  __attribute__((noinline)) V Recompute(const Ring<A>& ring, const Columns& columns, int64_t t,
+                                        const Window& window, int64_t j, V least, V value) const {
+    const int64_t width = g_.filter_width;
+    const int64_t begin = Max(0, columns.unit_begin - j);
+    const int64_t end = Min(width, columns.unit_end - j);
+    // Calls visit(input, taps, count) for some neighbouring columns at a time, until it says true.
+    const auto for_each_run = [&](int64_t u_begin, int64_t u_end, auto&& visit) {
+      for (int64_t u = u_begin; u < u_end; ++u) {
+        const A* x = ring.Row(t + u) + columns.offset + j * columns.step;
+        const A* tap = memory.taps + u * width * kCount;
+        for (int64_t v = begin; v < end; v += kRun) {
+          if (visit(x + v * columns.step, tap + v * kCount, Min(kRun, end - v))) return true;
+        }
+      }
+      return false;
+    };
+    // From the middle on: of random numbers a few taps are enough.
+    V magnitude{};
+    const auto is_finite = Abs(value) <= kLargest;
+    const auto is_enough = [&](const A* x, const A* tap, int64_t count) {
+      for (int64_t v = 0; v < count; ++v, x += columns.step, tap += kCount) {
+        magnitude += Abs(LoadUnaligned<V>(x) * LoadUnaligned<V>(tap));
+      }
+      return !AnyLane(~(is_finite & (magnitude >= least)));
+    };
+    const int64_t middle = (window.begin + window.end) / 2;
+    if (for_each_run(middle, window.end, is_enough) ||
+        for_each_run(window.begin, middle, is_enough)) {
+      return value;
+    }
+    V sum{};
+    for_each_run(window.begin, window.end, [&](const A* x, const A* tap, int64_t count) {
+      for (int64_t v = 0; v < count; ++v, x += columns.step, tap += kCount) {
+        sum += LoadUnaligned<V>(x) * LoadUnaligned<V>(tap);
+      }
+      return false;
+    });
+    return is_finite & (magnitude >= least) ? value : sum;
+  }
+
+  // Taps that are looked at together to verify an output.
+  static constexpr int64_t kRun = 8;
+  static constexpr A kLargest = sizeof(A) == 4 ? 0x1.fffffep127 : 0x1.fffffffffffffp1023;
+  // Far above the least normal number, and far below the square of any number of interest.
+  static constexpr A kSmallSquare = sizeof(A) == 4 ? 1e-30 : 1e-290;
+
+  const Geometry& g_;
+  const TransformShape& shape_;
+  const WidthTransform<A> transform_;
+  Norms<A> filter_norms_{};
+};
+
+}  // namespace depthwise::DEPTHWISE_ISA

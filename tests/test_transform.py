@@ -1,0 +1,189 @@
+"""Large filters by a transform: within the error bound everywhere, whatever the values are.
+
+A transform mixes all columns of a row. What these tests look for is what that may spoil: outputs
+whose own window has little or nothing in it.
+"""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cases import Case
+from comparator import DTYPES, Array, assert_matches
+from depthwise import _native, set_num_threads
+from layouts import after_forbidden_page, before_forbidden_page, sliced
+from operations import BACKPROP_INPUT, FORWARD, Operands, Operation
+
+# One strip of columns and several, strips of rows, vectors of channels that are not full, a filter
+# wider than the image, a multiplier, dilation, windows that hold nothing but padding.
+CASES = [
+    Case((56, 57), (31, 31), 17),
+    Case((48, 49), (17, 17), 30, batch=2),
+    Case((20, 200), (21, 21), 16),
+    Case((150, 61), (33, 33), 16),
+    Case((37, 38), (37, 37), 18),
+    Case((31, 24), (19, 61), 16, padding=((9, 9), (30, 30))),
+    Case((60, 65), (22, 18), 30, padding="VALID"),
+    Case((36, 37), (21, 23), 10, 3),
+    Case((70, 99), (21, 23), 16, dilations=(2, 3)),
+    Case((63, 64), (25, 27), 16, padding=((20, 3), (0, 30))),
+]
+SMALL = CASES[1]
+MEMORY = (after_forbidden_page, before_forbidden_page, sliced)
+EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
+FORMATS = pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+OF_IMAGES = pytest.mark.parametrize("operation", [FORWARD, BACKPROP_INPUT], ids=str)
+
+
+def check(operation: Operation, case: Case, operands: Operands, context: str = "") -> None:
+    """Compare with the reference, in both formats; the operands are NHWC."""
+    expected = operation.expect(case, operands)
+    for data_format in ("NHWC", "NCHW"):
+        got = operation(case, operation.to_format(operands, data_format), data_format)
+        want = operation.expected_in(expected, data_format)
+        assert_matches(
+            got, want, operands[0].dtype, exact=False, context=f"{data_format} {context}"
+        )
+
+
+def of_case(case: Case, image: Array, operation: Operation = FORWARD) -> Operands:
+    """Return operands of random taps and the given image, float32."""
+    first, second = operation.random_data(case, np.dtype(np.float32))
+    return (image.astype(np.float32), second) if operation is FORWARD else (first, image)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@OF_IMAGES
+@EVERY_CASE
+def test_random_values(
+    case: Case, operation: Operation, dtype: np.dtype[Any], restored_isa: None
+) -> None:
+    """On every instruction set, between pages that may not be read, and after NaN."""
+    operands = operation.random_data(case, dtype)
+    nhwc = operation.expect(case, operands)
+    for data_format in ("NHWC", "NCHW"):
+        expected = operation.expected_in(nhwc, data_format)
+        first, second = operation.to_format(operands, data_format)
+        for isa, place in zip(_native.supported_isas(), cycle(MEMORY), strict=False):
+            _native.set_isa(isa)
+            got = operation(case, (place(first), place(second)), data_format)
+            context = f"{case}, {data_format}, {dtype}, {place.__name__}, {isa}"
+            assert_matches(got, expected, dtype, exact=False, context=context)
+            got.fill(np.nan)
+
+
+@FORMATS
+@EVERY_CASE
+def test_the_cases_are_transformed(case: Case, data_format: str, isa: str) -> None:
+    """A transform rounds otherwise than the sum of the taps; without this, nothing is tested."""
+    operands = FORWARD.to_format(FORWARD.random_data(case, np.dtype(np.float32)), data_format)
+    transformed = FORWARD(case, operands, data_format)
+    _native.set_large_filter("direct")
+    try:
+        direct = FORWARD(case, operands, data_format)
+    finally:
+        _native.set_large_filter("transform")
+    assert (transformed != direct).mean() > 0.5
+    np.testing.assert_allclose(transformed, direct, rtol=0, atol=1e-3)
+
+
+@FORMATS
+@EVERY_CASE
+@OF_IMAGES
+def test_same_bits_for_any_number_of_threads(
+    operation: Operation, case: Case, data_format: str, isa: str, restored_threads: None
+) -> None:
+    operands = operation.random_data(case, np.dtype(np.float32))
+    operands = operation.to_format(operands, data_format)
+    set_num_threads(1)
+    want = operation(case, operands, data_format)
+    for threads in (2, 5):
+        set_num_threads(threads)
+        assert operation(case, operands, data_format).tobytes() == want.tobytes()
+
+
+@EVERY_CASE
+def test_an_impulse_leaves_exact_zeros(case: Case, isa: str) -> None:
+    """One pixel of 1000: every output that does not see it is a zero."""
+    image = np.zeros(case.shapes["input"])
+    image[0, case.size[0] // 3, case.size[1] // 4] = 1000
+    check(FORWARD, case, of_case(case, image))
+
+
+@pytest.mark.parametrize("ratio", [1e-2, 1e-5, 1e-9, 1e-30])
+def test_small_values_beside_large_ones(ratio: float, isa: str) -> None:
+    """The windows of the right hold nothing but values far below the rounding errors of the left.
+
+    Also of one sign, since the errors of equal numbers add up.
+    """
+    case = Case((40, 64), (17, 19), 16)
+    random = case.random()
+    for of_one_sign in (False, True):
+        image = random.standard_normal(case.shapes["input"])
+        if of_one_sign:
+            image = np.full_like(image, 1.1)
+        image[:, :, 20:] *= ratio
+        check(FORWARD, case, of_case(case, image), f"of one sign: {of_one_sign}")
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-18, 1e15, 1e22, 1e35])
+def test_squares_that_overflow_or_underflow(scale: float, isa: str) -> None:
+    first, second = FORWARD.random_data(SMALL, np.dtype(np.float32))
+    check(FORWARD, SMALL, (first * np.float32(scale), second))
+    check(FORWARD, SMALL, (first, second * np.float32(min(scale, 1e30))))
+
+
+def test_sums_that_overflow_on_the_way(isa: str) -> None:
+    """The spectrum of a row overflows where no output does."""
+    image = np.full(SMALL.shapes["input"], 3e38, np.float32)
+    filter = np.zeros(SMALL.shapes["filter"], np.float32)
+    filter[::7, ::7] = 0.05
+    check(FORWARD, SMALL, (image, filter))
+
+
+@pytest.mark.parametrize("filter_kind", ["one tap", "zeros", "bell", "first row"])
+def test_sparse_filters(filter_kind: str, isa: str) -> None:
+    image, filter = FORWARD.random_data(SMALL, np.dtype(np.float32))
+    height, width = SMALL.filter_size
+    taps = np.zeros_like(filter)
+    if filter_kind == "one tap":
+        taps[2, 3] = filter[2, 3]
+    elif filter_kind == "first row":
+        taps[0] = filter[0]
+    elif filter_kind == "bell":
+        u, v = np.ogrid[:height, :width]
+        bell = np.exp(-((u - height // 2) ** 2 + (v - width // 2) ** 2) / 6)
+        taps[...] = bell[:, :, None, None]
+    check(FORWARD, SMALL, (image, taps))
+    image[:, 9:30, 5:33] = 0
+    check(FORWARD, SMALL, (image, taps), "with a hole in the image")
+
+
+@FORMATS
+@EVERY_CASE
+def test_containment(case: Case, data_format: str, isa: str) -> None:
+    """A special pixel reaches exactly the outputs whose window covers it."""
+    random = case.random()
+    image, filter = FORWARD.random_data(case, np.dtype(np.float32))
+    clean = FORWARD.expect(case, (image, filter))
+    for value in (np.nan, np.inf, -np.inf):
+        place = tuple(int(random.integers(size)) for size in image.shape)
+        marker = np.zeros_like(image)
+        marker[place] = 1
+        ones = np.ones_like(filter)
+        reached = FORWARD.expect(case, (marker, ones)).values != 0
+        spoilt = image.copy()
+        spoilt[place] = value
+        got = FORWARD(case, FORWARD.to_format((spoilt, filter), data_format), data_format)
+        if data_format == "NCHW":
+            got = np.moveaxis(got, 1, 3)
+        np.testing.assert_array_equal(~np.isfinite(got), reached, f"{value} at {place}")
+        error = np.abs(got.astype(np.float64) - clean.values)[~reached]
+        allowed = (clean.allowed * np.finfo(np.float32).eps * clean.magnitude)[~reached]
+        assert (error <= allowed + np.spacing(np.abs(clean.values[~reached]))).all()
+        if not np.isnan(value):
+            assert np.isinf(got[reached]).all(), "an infinity alone makes no NaN"
