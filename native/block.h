@@ -39,8 +39,8 @@ struct BlockPacker {
   int64_t in_width;
   int64_t first_column, columns;  // input columns that a packed row holds
 
-  // Packs the unit rows [unit, end) of `rows` to the ring. (Once for both kernels that call it:
-  // with the next function, inlined twice they made the wheel 50 kB larger.)
+  // Packs the unit rows [unit, end) of `rows` to the ring. (Not inlined, nor is StoreRows(): two
+  // kernels call them, and a wheel may have 1 MB.)
   __attribute__((noinline)) void Pack(const Ring<A>& ring, int64_t unit, int64_t end,
                                       const Axis& rows) const {
     const int64_t begin = Min(columns, Max(0, -first_column));
@@ -165,6 +165,26 @@ struct BlockPacker {
   }
 };
 
+// Of the input columns of image b that are given.
+template <class S>
+DEPTHWISE_INLINE BlockPacker<S> MakeBlockPacker(const ForwardProblem& problem, const Axis& rows,
+                                                int64_t b, const BlockChannels& block,
+                                                const ColumnRange& columns) {
+  const Strides& in = problem.input_strides;
+  Strides strides = in;
+  strides.channel *= rows.planes;
+  return {
+      .block = block,
+      .image = static_cast<const typename S::Element*>(problem.input) + b * in.batch +
+               block.FirstInput() * strides.channel,
+      .strides = strides,
+      .plane_step = in.channel,
+      .in_width = problem.geometry.in_width,
+      .first_column = columns.begin,
+      .columns = columns.end - columns.begin,
+  };
+}
+
 // Stores `count` columns of computed rows, [count, lanes], to the output that starts at `to`.
 template <class S>
 DEPTHWISE_INLINE void StoreChannels(const typename S::Accumulator* from, int64_t count,
@@ -237,7 +257,6 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
   constexpr int kCount = kLanes<A>;
   const Geometry& g = problem.geometry;
   const Axis& rows = item.rows;
-  const Strides& in = problem.input_strides;
   const Strides& out = problem.output_strides;
 
   Ring<A> ring{static_cast<A*>(scratch), plan.ring_rows, plan.ring_row_stride};
@@ -249,25 +268,13 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
   A* const bias = PackFilterClasses<S>(problem, rows, first_channel, block.channels, filter);
   PackBias<S>(problem, first_channel, block.channels, kCount, 1, bias);
   A* const buffer = bias + kCount;
-  Strides strides = in;
-  strides.channel *= rows.planes;
-  const E* image = static_cast<const E*>(problem.input) + item.b * in.batch +
-                   block.FirstInput() * strides.channel;
   E* output = static_cast<E*>(problem.output) + item.b * out.batch + first_channel * out.channel;
 
   const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
     const ColumnRange in_columns = InputColumnsOf(g, first, first + columns);
-    const BlockPacker<S> packer{
-        .block = block,
-        .image = image,
-        .strides = strides,
-        .plane_step = in.channel,
-        .in_width = g.in_width,
-        .first_column = in_columns.begin,
-        .columns = in_columns.end - in_columns.begin,
-    };
+    const auto packer = MakeBlockPacker<S>(problem, rows, item.b, block, in_columns);
     const ChannelArrays<Plain<S>> arrays{
         .taps = filter,
         .taps_step = 0,

@@ -67,10 +67,7 @@ class TransformKernel {
   void ComputeStrips(const Item& item) {
     const Geometry& g = problem_.geometry;
     const Axis& axis = item.rows;
-    const Strides& in = problem_.input_strides;
     const Strides& out = problem_.output_strides;
-    const E* image = static_cast<const E*>(problem_.input) + item.b * in.batch +
-                     channels_.FirstInput() * in.channel;
     E* const output = static_cast<E*>(problem_.output) + item.b * out.batch +
                       channels_.first_channel * out.channel +
                       (axis.out_first + item.first * axis.out_step) * out.row;
@@ -83,15 +80,7 @@ class TransformKernel {
     for (int64_t first = 0; first < g.out_width; first += plan_.strip_columns) {
       const int64_t columns = Min(plan_.strip_columns, g.out_width - first);
       const ColumnRange in_columns = InputColumnsOf(g, first, first + columns);
-      const BlockPacker<S> packer{
-          .block = channels_,
-          .image = image,
-          .strides = in,
-          .plane_step = 0,
-          .in_width = g.in_width,
-          .first_column = in_columns.begin,
-          .columns = in_columns.end - in_columns.begin,
-      };
+      const auto packer = MakeBlockPacker<S>(problem_, axis, item.b, channels_, in_columns);
       if (rows.unit_begin < rows.unit_end) packer.Pack(ring, rows.unit_begin, rows.unit_end, axis);
       const int64_t residues = ColumnResidues(g);
       for (int64_t residue = 0; residue < residues; ++residue) {

@@ -84,6 +84,9 @@ inline bool PlaceTransform(const Geometry& g, int64_t residues, TransformShape* 
 // none, or if the direct sum takes less. `lanes` are those of a 64-byte vector.
 inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
                             TransformShape* chosen) {
+  // So few that even without a transform it would take longer: most problems are told apart here.
+  const double taps = static_cast<double>(g.filter_height) * static_cast<double>(g.filter_width);
+  if (taps <= kTransformEffort * kOutputEffort) return false;
   const int64_t residues = ColumnResidues(g);
   if (g.stride_height != 1 || g.stride_width != 1 || (g.transposed && g.channel_multiplier > 1) ||
       g.filter_height > kMaxTransformedTaps || g.filter_width > kMaxTransformedTaps ||
@@ -129,6 +132,7 @@ inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
       *chosen = shape;
       is_chosen = true;
     }
+    if (strips == 1) break;
   }
   return is_chosen;
 }

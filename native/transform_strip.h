@@ -16,7 +16,7 @@ namespace depthwise::DEPTHWISE_ISA {
 // The error of an output is taken to be less than kNoise eps of the norms of all inputs and taps
 // that it meets, and (kBias + kBiasOfTerm for each term of the longest sum) eps of the norm of its
 // row. Measured on random data 0.15 to 0.4 of the first; on constant, smooth and alternating
-// images, whose rounding errors have a common sign, up to 4.3 of the second. (The direct sum of
+// images, whose rounding errors have a common sign, up to 4.7 of the second. (The direct sum of
 // 31x31 taps has 0.9 and 16 to 50.)
 inline constexpr float kNoise = 0.5;
 inline constexpr float kBias = 4, kBiasOfTerm = 1.0 / 16;

@@ -68,8 +68,14 @@ class WidthTransform {
     inverse_ = forward_ + 2 * quarter * inputs;
     constexpr double kPi = 3.14159265358979323846;
     const int64_t half_turn = 4 * quarter;
+    // From angles of at most 45 degrees: of larger ones the rounding alone would show in float64.
     for (int64_t i = 0; i < 2 * half_turn; ++i) {
-      cosines[i] = static_cast<A>(__builtin_cos(kPi * static_cast<double>(i) / half_turn));
+      const int64_t turned = Min(i, 2 * half_turn - i);         // 0 to 180 degrees
+      const int64_t acute = Min(turned, half_turn - turned);    // 0 to 90
+      const int64_t least = Min(acute, half_turn / 2 - acute);  // 0 to 45
+      const double angle = kPi * static_cast<double>(least) / static_cast<double>(half_turn);
+      const double value = least == acute ? __builtin_cos(angle) : __builtin_sin(angle);
+      cosines[i] = static_cast<A>(acute == turned ? value : -value);
     }
     const auto cosine = [&](int64_t position, int64_t f) {
       return cosines[position * (2 * f + 1) % (2 * half_turn)];

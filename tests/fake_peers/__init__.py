@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
-
-from numpy.typing import NDArray
-
-import depthwise
 from benchmarks.cases import Case
+from benchmarks.peers.depthwise import Adapter
 
 
-class Right:
+class Right(Adapter):
     """Computes what it should; the others differ from it in one point each."""
 
     label = "Right"
 
     def __init__(self, threads: int) -> None:
+        super().__init__(threads)
         self.threads = threads
 
     def version(self) -> str:
@@ -25,17 +20,3 @@ class Right:
 
     def supports(self, case: Case) -> bool:
         return case.dtype != "float64"
-
-    def prepare(self, case: Case, arrays: Mapping[str, NDArray[Any]]) -> Callable[[], NDArray[Any]]:
-        arguments = case.arguments(arrays)
-        return partial(
-            getattr(depthwise, case.function),
-            *arguments,
-            case.strides,
-            case.padding,
-            case.data_format,
-            case.dilations,
-        )
-
-    def to_numpy(self, case: Case, answer: NDArray[Any]) -> NDArray[Any]:
-        return answer
