@@ -287,7 +287,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .in_column_step = kCount,
         .out_row_step = columns * kCount,
         .out_column_step = kCount,
-        .channels = kCount,
+        .vectors = {kCount, 0},
         .first_vector = 0,
         .last_vector = 1,
         .prefetch = false,

@@ -142,6 +142,26 @@ int ThreadsFor(const Geometry& g) {
   return multiply_adds < kParallelMultiplyAdds ? 1 : GetNumThreads();
 }
 
+// Tiles lie along the width, so that of images with one column each would have a single output:
+// those are turned by 90 degrees. (4096x1x64 31x1: 1140 to 165 us.)
+ForwardProblem AlongWidth(ForwardProblem problem) {
+  if (IsOneColumn(problem.geometry)) {
+    problem.geometry = Turned(problem.geometry);
+    problem.input_strides = Turned(problem.input_strides);
+    problem.output_strides = Turned(problem.output_strides);
+  }
+  return problem;
+}
+
+FilterGradientProblem AlongWidth(FilterGradientProblem problem) {
+  if (IsOneColumn(problem.geometry)) {
+    problem.geometry = Turned(problem.geometry);
+    problem.input_strides = Turned(problem.input_strides);
+    problem.out_backprop_strides = Turned(problem.out_backprop_strides);
+  }
+  return problem;
+}
+
 // The partial sums of one group of channels are added up in the order of their chunks, whichever
 // thread has them first.
 class Turns {
@@ -184,7 +204,8 @@ void AddChunks(const FilterGradientKernels& kernels, const FilterGradientProblem
 
 }  // namespace
 
-void Forward(DType dtype, const ForwardProblem& problem) {
+void Forward(DType dtype, const ForwardProblem& given) {
+  const ForwardProblem problem = AlongWidth(given);
   const Geometry& g = problem.geometry;
   if (g.batch == 0 || g.out_height == 0 || g.out_width == 0) return;
   if ((g.in_height == 0 || g.in_width == 0) && problem.bias == nullptr) {
@@ -216,7 +237,8 @@ void Forward(DType dtype, const ForwardProblem& problem) {
   }
 }
 
-void FilterGradient(DType dtype, const FilterGradientProblem& problem) {
+void FilterGradient(DType dtype, const FilterGradientProblem& given) {
+  const FilterGradientProblem problem = AlongWidth(given);
   const Geometry& g = problem.geometry;
   const int64_t taps = g.filter_height * g.filter_width;
   const auto count = static_cast<size_t>(taps * g.OutputChannels());

@@ -10,17 +10,17 @@
 
 namespace depthwise {
 
-// Computes problem.output: a forward convolution or, of a transposed geometry, the gradient of
+// Computes given.output: a forward convolution or, of a transposed geometry, the gradient of
 // sum(output * out_backprop) with respect to the input. The problem must be valid: sizes agree,
 // every stride and dilation is at least 1, all coordinates fit in int64 (as make_geometry() in
 // _geometry.py guarantees). Allocates at most 2 MB of scratch a thread, which the thread keeps.
 // Safe to call from any number of threads. The result has the same bits for any number of threads.
-void Forward(DType dtype, const ForwardProblem& problem);
+void Forward(DType dtype, const ForwardProblem& given);
 
-// Computes problem.filter_backprop, the gradient of sum(output * out_backprop) with respect to the
+// Computes given.filter_backprop, the gradient of sum(output * out_backprop) with respect to the
 // filter; all else as for Forward(). The scratch of a thread is at most 4 MB and one accumulator
 // for each tap.
-void FilterGradient(DType dtype, const FilterGradientProblem& problem);
+void FilterGradient(DType dtype, const FilterGradientProblem& given);
 
 // Names of the instruction sets that this machine runs and this build has, best first.
 std::vector<std::string> SupportedIsas();

@@ -8,25 +8,6 @@
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// Taps of a row whose sums are in registers at a time. Of two rows 7 are 14 registers, with the
-// input and out_backprop beside them.
-inline constexpr int kTapsTogether = kManyRegisters ? 7 : 3;
-
-// How channels are cut into vectors. All are full: the last one ends with the channels, and the
-// second may start at channel `peel`, so that from there on they are aligned; either overlaps the
-// one before.
-template <class S>
-struct ChannelVectors {
-  static constexpr int64_t kCount = kLanes<typename S::Accumulator>;
-  int64_t channels, peel;
-
-  DEPTHWISE_INLINE int64_t Count() const { return CeilDiv(channels - peel, kCount) + (peel > 0); }
-  DEPTHWISE_INLINE int64_t First(int64_t v) const {
-    const int64_t first = peel > 0 && v > 0 ? peel + (v - 1) * kCount : v * kCount;
-    return Min(first, channels - kCount);
-  }
-};
-
 // What one call needs to know of its arrays; steps in elements.
 template <class S>
 struct FilterGradientArrays {

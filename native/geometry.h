@@ -41,10 +41,37 @@ static inline Geometry Transposed(Geometry g) {
   return g;
 }
 
+// Whether nothing happens along the width.
+static inline bool IsOneColumn(const Geometry& g) {
+  return g.in_width == 1 && g.out_width == 1 && g.filter_width == 1 && g.pad_left == 0;
+}
+
+// The same problem with height and width exchanged.
+static inline Geometry Turned(Geometry g) {
+  const Geometry upright = g;
+  g.in_height = upright.in_width;
+  g.in_width = upright.in_height;
+  g.filter_height = upright.filter_width;
+  g.filter_width = upright.filter_height;
+  g.stride_height = upright.stride_width;
+  g.stride_width = upright.stride_height;
+  g.dilation_height = upright.dilation_width;
+  g.dilation_width = upright.dilation_height;
+  g.pad_top = upright.pad_left;
+  g.pad_left = upright.pad_top;
+  g.out_height = upright.out_width;
+  g.out_width = upright.out_height;
+  return g;
+}
+
 // Distances between neighbours of an array along each axis, in elements; may be zero or negative.
 struct Strides {
   int64_t batch, row, column, channel;
 };
+
+static inline Strides Turned(const Strides& strides) {
+  return {strides.batch, strides.column, strides.row, strides.channel};
+}
 
 // Of a filter, whose memory has no gaps: from tap to tap, (di, dj) in order, and from output
 // channel to output channel. One of them is 1: [taps, channels] is what the public functions take,

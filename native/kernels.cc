@@ -28,11 +28,10 @@ inline constexpr double kScratchBytes = 1792 * 1024;
 inline constexpr double kPrefetchBytes = 8 << 20;
 inline constexpr double kStreamBytes = 16 << 20;
 
-// So few taps need no tile of their own to be best done in place.
-inline constexpr int64_t kFewTaps = 9;
-
-// Threads finish together if there are some items for each.
+// Threads finish together if there are some items for each. Of the channels of a pixel each should
+// have some vectors that follow each other.
 inline constexpr int64_t kItemsPerThread = 4;
+inline constexpr int64_t kLeastVectors = 4;
 
 // Input and output together.
 template <class S>
@@ -93,27 +92,27 @@ template <class S>
 ForwardPlan PlanSums(const ForwardProblem& problem, int64_t threads) {
   const Geometry& g = problem.geometry;
   ForwardPlan plan{};
-  const int64_t taps_across = ColumnSizes(g).MaxTaps();
-  // (The tiles for one and two taps are meant for the phases of a gradient.)
-  const bool suits_direct =
-      RowSizes(g).MaxTaps() * taps_across <= kFewTaps ||
-      ((taps_across > 2 || g.transposed) && HasUnrolledTile(taps_across, ColumnAxis(g, 0).stride));
-  ForwardPlan direct = plan;
-  const bool can_be_direct = PlanDirect<S>(problem, kScratchBytes, &direct);
+  if (PlanDirect<S>(problem, kScratchBytes, &plan)) {
+    // Short images are divided by channels, too.
+    const int64_t tiles = g.batch * CeilDiv(g.out_height, kChannelRows);
+    const int64_t least_channels = kLeastVectors * kLanes<typename S::Accumulator>;
+    if (threads > 1 && tiles < kItemsPerThread * threads) {
+      plan.blocks =
+          Max(1, Min(CeilDiv(kItemsPerThread * threads, tiles), g.in_channels / least_channels));
+    }
+    SplitRows<S>(g, g.batch * plan.blocks, 1, threads, &plan);
+    return plan;
+  }
   const bool is_packed =
-      !(can_be_direct && suits_direct) &&
-      (PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan));
+      PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan);
   const bool is_finite = !is_packed || AreFiniteTaps<S>(g, problem.filter);
   // The definition is needed for all outputs where zeros lie between the columns too.
   const bool is_repairable =
       plan.algorithm != Algorithm::kFlat || !g.transposed || g.stride_width == 1;
-  if (is_packed && (is_finite || (!can_be_direct && is_repairable))) {
+  if (is_packed && (is_finite || is_repairable)) {
     plan.repair_borders = !is_finite;
     // Each item packs filter_height - 1 rows that its neighbour packs too.
     SplitRows<S>(g, g.batch * plan.blocks, 2 * g.filter_height, threads, &plan);
-  } else if (can_be_direct) {
-    plan = direct;
-    SplitRows<S>(g, g.batch, 1, threads, &plan);
   } else {
     plan = ForwardPlan{};
     plan.algorithm = Algorithm::kDefinition;

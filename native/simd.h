@@ -78,6 +78,53 @@ DEPTHWISE_INLINE E* Step(E* pointer, int64_t elements) {
   return pointer;
 }
 
+// Places at small multiples of a distance. In registers these four reach 15 of them from one
+// pointer by the addressing modes of x86, without an instruction: 14x14x512 3x3 takes 23 instead of
+// 27 us.
+class Steps {
+ public:
+  template <class E>
+  static DEPTHWISE_INLINE Steps Of(int64_t elements) {
+    return Steps(elements * int64_t{sizeof(E)});
+  }
+
+  // `count` is known when compiling, as in unrolled loops.
+  template <class E>
+  DEPTHWISE_INLINE const E* From(const E* pointer, int count) const {
+    return reinterpret_cast<const E*>(reinterpret_cast<const char*>(pointer) + Bytes(count));
+  }
+  template <class E>
+  DEPTHWISE_INLINE E* From(E* pointer, int count) const {
+    return reinterpret_cast<E*>(reinterpret_cast<char*>(pointer) + Bytes(count));
+  }
+
+ private:
+  DEPTHWISE_INLINE explicit Steps(int64_t bytes)
+      : one_(bytes), three_(3 * bytes), five_(5 * bytes), seven_(7 * bytes) {
+    asm("" : "+r"(one_), "+r"(three_), "+r"(five_), "+r"(seven_));
+  }
+
+  DEPTHWISE_INLINE int64_t Bytes(int count) const {
+    return count <= 8 ? FewBytes(count) : 8 * one_ + FewBytes(count - 8);
+  }
+
+  DEPTHWISE_INLINE int64_t FewBytes(int count) const {
+    switch (count) {
+      case 0: return 0;
+      case 1: return one_;
+      case 2: return 2 * one_;
+      case 3: return three_;
+      case 4: return 4 * one_;
+      case 5: return five_;
+      case 6: return 2 * three_;
+      case 7: return seven_;
+      default: return 8 * one_;
+    }
+  }
+
+  int64_t one_, three_, five_, seven_;
+};
+
 // Lane i of the result is lane kFrom[i] of the lanes of a, followed by those of b. (GCC 11, which
 // is Ubuntu 22.04's, has only the older of the two built-in functions; Clang has only the newer.)
 template <int... kFrom, class V>

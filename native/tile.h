@@ -19,6 +19,16 @@ struct Size {
   static constexpr int value = kSize;
 };
 
+// Calls body(Size<0>{}) to body(Size<kCount - 1>{}).
+template <class Body, int... kIndex>
+DEPTHWISE_INLINE void ForEachSize(std::integer_sequence<int, kIndex...>, Body& body) {
+  (body(Size<kIndex>{}), ...);
+}
+template <int kCount, class Body>
+DEPTHWISE_INLINE void ForEachSize(Body&& body) {
+  ForEachSize(std::make_integer_sequence<int, kCount>{}, body);
+}
+
 // Where a tile finds its input rows: `row` is the one at unit position row_begin, relative to the
 // window of the tile's first output row; rows [row_begin, row_end) are inside the image. In a ring
 // the row after rows_to_wrap more lies wrap_size elements further back; elsewhere both are 0.

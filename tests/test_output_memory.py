@@ -40,18 +40,19 @@ def test_large_outputs_start_at_a_cache_line() -> None:
     assert len({address(output) for output in outputs}) == len(outputs)
 
 
+@pytest.mark.parametrize("channels", [192, 240, 256])
 @pytest.mark.parametrize("offset", [0, 4, 16, 48])
-def test_outputs_start_where_their_input_does_if_columns_share_sets_of_the_cache(
-    offset: int,
+def test_outputs_start_where_their_input_does_if_pixels_are_large(
+    offset: int, channels: int
 ) -> None:
     """The vectors of channels then start elsewhere, which must change no bit."""
     random = np.random.default_rng(3)
-    shape = (1, 18, 18, 256)
+    shape = (1, 18, 18, channels)
     memory = np.zeros(np.prod(shape) * 4 + 128, np.uint8)
     begin = -address(memory) % 64 + offset
     input = memory[begin : begin + np.prod(shape) * 4].view(np.float32).reshape(shape)
     input[...] = random.standard_normal(shape)
-    filter = random.standard_normal((3, 3, 256, 1)).astype(np.float32)
+    filter = random.standard_normal((3, 3, channels, 1)).astype(np.float32)
     output = depthwise_conv2d(input, filter, [1] * 4, "SAME")
     assert address(output) % 64 == offset
     # Too small for that, and computed from aligned memory.
