@@ -293,13 +293,15 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .prefetch = false,
         .stream = false,
         .has_padding = true,
+        .spread = nullptr,
     };
     ring.packed_until = 0;
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
       const RowRange range = InputRowsOf(rows, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) { packer.Pack(ring, unit, end, rows); });
-      ChannelRows<Plain<S>>(g, arrays, ring.Rows(range), rows_used, first, first + columns, buffer);
+      ChannelRows<Plain<S>, false>(g, arrays, ring.Rows(range), rows_used, first, first + columns,
+                                   buffer);
       StoreRows<S>(problem, plan, buffer, rows_used, columns, block.channels,
                    rows.out_step * out.row,
                    output + (rows.out_first + t * rows.out_step) * out.row + first * out.column);

@@ -13,16 +13,18 @@ namespace depthwise::DEPTHWISE_ISA {
 // that would not stay in the second-level cache.
 inline constexpr int64_t kPackedTapBytes = 256 * 1024;
 
-// Of one vector of channels: its taps and its bias.
-inline double PackedChannelBytes(const Geometry& g) {
-  return (static_cast<double>(g.filter_height) * g.filter_width + 1) * kVectorBytes;
+// Of one vector of channels: its taps, its bias and how it is loaded.
+template <class S>
+inline double PackedVectorBytes(const Geometry& g) {
+  return (static_cast<double>(g.filter_height) * g.filter_width + 1) * kVectorBytes +
+         double{sizeof(SpreadLoad<S>)};
 }
 
 template <class S>
 inline int64_t DirectGroupVectors(const Geometry& g) {
-  const auto bytes_each = static_cast<int64_t>(PackedChannelBytes(g));
+  const auto bytes_each = static_cast<int64_t>(PackedVectorBytes<S>(g));
   // One more than the channels fill, if the second vector overlaps the first.
-  return Min(CeilDiv(g.in_channels, kLanes<typename S::Accumulator>) + 1,
+  return Min(CeilDiv(g.OutputChannels(), kLanes<typename S::Accumulator>) + 1,
              Max(1, kPackedTapBytes / bytes_each));
 }
 
@@ -31,13 +33,15 @@ inline int64_t DirectGroupVectors(const Geometry& g) {
 template <class S>
 inline bool PlanDirect(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
   const Geometry& g = problem.geometry;
-  if (!g.channels_last || g.channel_multiplier != 1 || problem.input_strides.channel != 1 ||
-      g.in_channels < kLanes<typename S::Accumulator> || PackedChannelBytes(g) > limit) {
+  const bool can_multiply = !g.transposed && kHasMaskedLoad<typename S::Element>;
+  if (!g.channels_last || (g.channel_multiplier > 1 && !can_multiply) ||
+      problem.input_strides.channel != 1 || g.OutputChannels() < kLanes<typename S::Accumulator> ||
+      PackedVectorBytes<S>(g) > limit) {
     return false;
   }
   plan->algorithm = Algorithm::kDirect;
   plan->blocks = 1;
-  plan->scratch_bytes = DirectGroupVectors<S>(g) * static_cast<int64_t>(PackedChannelBytes(g));
+  plan->scratch_bytes = DirectGroupVectors<S>(g) * static_cast<int64_t>(PackedVectorBytes<S>(g));
   return true;
 }
 
@@ -52,13 +56,29 @@ template <class S>
 inline int64_t PeeledChannels(const ForwardProblem& problem, const ForwardPlan& plan) {
   const Geometry& g = problem.geometry;
   // Streamed output has to be aligned.
-  if (plan.stream || g.in_channels * int64_t{sizeof(typename S::Element)} < kPeeledBytes) return 0;
+  if (plan.stream || g.channel_multiplier > 1 ||
+      g.in_channels * int64_t{sizeof(typename S::Element)} < kPeeledBytes) {
+    return 0;
+  }
   const int64_t both = ChannelsToAlignment<S>(g.in_channels, problem.input, problem.input_strides,
                                               problem.output, problem.output_strides);
   // With a stride there is much more input than output.
   if (both > 0 || g.transposed || g.stride_width == 1) return both;
   return ChannelsToAlignment<S>(g.in_channels, problem.input, problem.input_strides, problem.input,
                                 problem.input_strides);
+}
+
+// For the vector of output channels that begins with that one.
+template <class S>
+inline SpreadLoad<S> SpreadLoadOf(int64_t channel, int64_t multiplier) {
+  constexpr int kCount = kLanes<typename S::Accumulator>;
+  SpreadLoad<S> load;
+  load.first_channel = channel / multiplier;
+  for (int lane = 0; lane < kCount; ++lane) {
+    load.index[lane] = (channel + lane) / multiplier - load.first_channel;
+  }
+  load.channels = load.index[kCount - 1] + 1;
+  return load;
 }
 
 template <class S>
@@ -76,7 +96,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
   A* const taps = static_cast<A*>(scratch);
   const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
 
-  const ChannelVectors<S> vectors{g.in_channels, PeeledChannels<S>(problem, plan)};
+  const ChannelVectors<S> vectors{g.OutputChannels(), PeeledChannels<S>(problem, plan)};
   const int64_t block = CeilDiv(vectors.Count(), plan.blocks);
   const int64_t end = Min(vectors.Count(), (item.block + 1) * block);
   const int64_t group = DirectGroupVectors<S>(g);
@@ -89,6 +109,10 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
     A* const bias = to;
     for (int64_t v = first; v < last; ++v, to += kCount) {
       PackBias<S>(problem, vectors.First(v), kCount, kCount, 1, to);
+    }
+    auto* const spread = g.channel_multiplier > 1 ? reinterpret_cast<SpreadLoad<S>*>(to) : nullptr;
+    for (int64_t v = first; v < last && spread != nullptr; ++v) {
+      spread[v - first] = SpreadLoadOf<S>(vectors.First(v), g.channel_multiplier);
     }
     const ChannelArrays<S> arrays{
         .taps = taps,
@@ -108,6 +132,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
         .prefetch = plan.prefetch,
         .stream = plan.stream,
         .has_padding = false,
+        .spread = spread,
     };
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
@@ -119,8 +144,14 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
           range.end,
           0,
           0};
-      ChannelRows<S>(g, arrays, tile_rows, rows_used, 0, g.out_width,
-                     output + (rows.out_first + t * rows.out_step) * out.row);
+      E* const to = output + (rows.out_first + t * rows.out_step) * out.row;
+      if constexpr (kHasMaskedLoad<E>) {
+        if (spread != nullptr) {
+          ChannelRows<S, true>(g, arrays, tile_rows, rows_used, 0, g.out_width, to);
+          continue;
+        }
+      }
+      ChannelRows<S, false>(g, arrays, tile_rows, rows_used, 0, g.out_width, to);
     }
   }
 }

@@ -8,6 +8,10 @@
 
 namespace depthwise::DEPTHWISE_ISA {
 
+// Taps of a row whose sums are in registers at a time. Of two rows 7 are 14 registers, with the
+// input and out_backprop beside them.
+inline constexpr int kTapsTogether = kManyRegisters ? 7 : 3;
+
 // What one call needs to know of its arrays; steps in elements.
 template <class S>
 struct FilterGradientArrays {
@@ -307,7 +311,9 @@ using FilterGradientColumnsFunction = decltype(&FilterGradientColumns<S, 0>);
 
 template <class S>
 inline FilterGradientColumnsFunction<S> FindFilterGradientColumns(int64_t width) {
-  if (width == 3) return FilterGradientColumns<S, 3>;
+  if constexpr (kHasSpecialTiles) {
+    if (width == 3) return FilterGradientColumns<S, 3>;
+  }
   if constexpr (kTapsTogether >= 5) {
     if (width == 5) return FilterGradientColumns<S, 5>;
   }

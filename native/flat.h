@@ -154,11 +154,11 @@ using FlatRowsFunction = decltype(&FlatRows<S, 0>);
 
 template <class S>
 inline FlatRowsFunction<S> FindFlatRows(int64_t filter_width) {
-  switch (filter_width) {
-    case 3: return FlatRows<S, 3>;
-    case 5: return FlatRows<S, 5>;
-    default: return FlatRows<S, 0>;
+  if constexpr (kHasSpecialTiles) {
+    if (filter_width == 3) return FlatRows<S, 3>;
+    if (filter_width == 5) return FlatRows<S, 5>;
   }
+  return FlatRows<S, 0>;
 }
 
 // Which elements of an input row a packed row takes. Packed column t of stride phase p is input

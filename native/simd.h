@@ -34,6 +34,14 @@ inline constexpr int kVectorBytes = 16;
 inline constexpr int kVectorRegisters = 16;
 #endif
 
+// Whether flat and gradient tiles are there for particular widths of filters besides those for any.
+// x86 CPUs without AVX, from before 2011, do without, for the size of the package.
+#if defined(__aarch64__) || defined(__AVX__)
+inline constexpr bool kHasSpecialTiles = true;
+#else
+inline constexpr bool kHasSpecialTiles = false;
+#endif
+
 // A full vector of accumulators A, and an integer vector with as many lanes.
 template <class A>
 using Vec [[gnu::vector_size(kVectorBytes)]] = A;
@@ -296,6 +304,27 @@ DEPTHWISE_INLINE void StoreFirst(uint16_t* to, Bits16 v, int64_t count) {
   _mm256_mask_storeu_epi16(to, __mmask16((1u << count) - 1), reinterpret_cast<__m256i>(v));
 }
 #else
+#if defined(__AVX2__)
+DEPTHWISE_INLINE __m256i FirstLanes(const float*, int64_t count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+DEPTHWISE_INLINE __m256i FirstLanes(const double*, int64_t count) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+DEPTHWISE_INLINE Vec<float> LoadFirst(const float* from, int64_t count) {
+  return _mm256_maskload_ps(from, FirstLanes(from, count));
+}
+DEPTHWISE_INLINE Vec<double> LoadFirst(const double* from, int64_t count) {
+  return _mm256_maskload_pd(from, FirstLanes(from, count));
+}
+DEPTHWISE_INLINE void StoreFirst(float* to, Vec<float> v, int64_t count) {
+  _mm256_maskstore_ps(to, FirstLanes(to, count), v);
+}
+DEPTHWISE_INLINE void StoreFirst(double* to, Vec<double> v, int64_t count) {
+  _mm256_maskstore_pd(to, FirstLanes(to, count), v);
+}
+#endif
 template <class E>
 struct MemoryForm {
   using Vector = Vec<E>;
@@ -314,6 +343,18 @@ template <class E>
 DEPTHWISE_INLINE void StoreFirst(E* to, typename MemoryForm<E>::Vector v, int64_t count) {
   for (int64_t lane = 0; lane < count; ++lane) to[lane] = v[lane];
 }
+#endif
+
+// Whether LoadFirst() is one instruction.
+#if defined(__AVX512F__)
+template <class E>
+inline constexpr bool kHasMaskedLoad = true;
+#elif defined(__AVX2__)
+template <class E>
+inline constexpr bool kHasMaskedLoad = sizeof(E) >= 4;
+#else
+template <class E>
+inline constexpr bool kHasMaskedLoad = false;
 #endif
 
 // The types that accumulate in themselves.
