@@ -389,7 +389,7 @@ inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arra
     if (stride == 1) return ChannelColumns<S, 3, 3, 1, kSpread>;
     if (stride == 2) return ChannelColumns<S, 3, 3, 2, kSpread>;
   }
-  if constexpr (!kSpread) {
+  if constexpr (!kSpread && (kHasSpecialTiles || sizeof(typename S::Element) >= 4)) {
     if (same_strides && stride == 1) {
       switch (taps) {
         case 1: return ChannelColumns<S, 0, 1, 1, false>;

@@ -33,7 +33,7 @@ inline int64_t DirectGroupVectors(const Geometry& g) {
 template <class S>
 inline bool PlanDirect(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
   const Geometry& g = problem.geometry;
-  const bool can_multiply = !g.transposed && kHasMaskedLoad<typename S::Element>;
+  const bool can_multiply = !g.transposed && kHasLaneMasks<typename S::Element>;
   if (!g.channels_last || (g.channel_multiplier > 1 && !can_multiply) ||
       problem.input_strides.channel != 1 || g.OutputChannels() < kLanes<typename S::Accumulator> ||
       PackedVectorBytes<S>(g) > limit) {
@@ -145,7 +145,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
           0,
           0};
       E* const to = output + (rows.out_first + t * rows.out_step) * out.row;
-      if constexpr (kHasMaskedLoad<E>) {
+      if constexpr (kHasLaneMasks<E>) {
         if (spread != nullptr) {
           ChannelRows<S, true>(g, arrays, tile_rows, rows_used, 0, g.out_width, to);
           continue;

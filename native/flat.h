@@ -18,7 +18,7 @@ inline constexpr int kFlatRows = 4;
 inline constexpr int kFlatVectors = kManyRegisters ? 3 : 2;
 
 // The largest width that FindFlatRows() has unrolled.
-inline constexpr int kMaxUnrolledFlatWidth = 5;
+inline constexpr int kMaxUnrolledFlatWidth = 3;
 
 // What one strip needs to know of its arrays; steps in elements.
 template <class S>
@@ -156,7 +156,6 @@ template <class S>
 inline FlatRowsFunction<S> FindFlatRows(int64_t filter_width) {
   if constexpr (kHasSpecialTiles) {
     if (filter_width == 3) return FlatRows<S, 3>;
-    if (filter_width == 5) return FlatRows<S, 5>;
   }
   return FlatRows<S, 0>;
 }

@@ -12,6 +12,7 @@
 #include "filter_gradient.h"
 #include "flat.h"
 #include "flat_filter_gradient.h"
+#include "plane.h"
 #include "transform.h"
 
 namespace depthwise::DEPTHWISE_ISA {
@@ -103,8 +104,9 @@ ForwardPlan PlanSums(const ForwardProblem& problem, int64_t threads) {
     SplitRows<S>(g, g.batch * plan.blocks, 1, threads, &plan);
     return plan;
   }
-  const bool is_packed =
-      PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan);
+  const bool is_packed = PlanPlane<S>(problem, kScratchBytes, &plan) ||
+                         PlanBlock<S>(problem, kScratchBytes, &plan) ||
+                         PlanFlat<S>(problem, kScratchBytes, &plan);
   const bool is_finite = !is_packed || AreFiniteTaps<S>(g, problem.filter);
   // The definition is needed for all outputs where zeros lie between the columns too.
   const bool is_repairable =
@@ -145,6 +147,11 @@ void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, 
   switch (plan.algorithm) {
     case Algorithm::kDirect: RunDirect<S>(problem, plan, begin, end, scratch); break;
     case Algorithm::kBlock: RunBlock<S>(problem, plan, begin, end, scratch); break;
+    case Algorithm::kPlane:
+      if constexpr (kHasLaneMasks<typename S::Element>) {
+        RunPlane<S>(problem, plan, begin, end, scratch);
+      }
+      break;
     case Algorithm::kFlat: RunFlat<S>(problem, plan, begin, end, scratch); break;
     case Algorithm::kTransform: RunTransform<S>(problem, plan, begin, end, scratch); break;
     case Algorithm::kDefinition: RunDefinition<S>(problem, begin, end); break;

@@ -34,8 +34,9 @@ inline constexpr int kVectorBytes = 16;
 inline constexpr int kVectorRegisters = 16;
 #endif
 
-// Whether flat and gradient tiles are there for particular widths of filters besides those for any.
-// x86 CPUs without AVX, from before 2011, do without, for the size of the package.
+// Whether there are tiles for particular widths of filters besides those for any, in the flat
+// kernel, the filter gradient and for 16-bit types. x86 CPUs without AVX, from before 2011, do
+// without, for the size of the package.
 #if defined(__aarch64__) || defined(__AVX__)
 inline constexpr bool kHasSpecialTiles = true;
 #else
@@ -282,49 +283,81 @@ DEPTHWISE_INLINE Vec32 NarrowToHalf(Vec<float> value) {
   return sign | Select(reinterpret_cast<Vec32>(magnitude > 0x7f800000u), nan, result);
 }
 
-// The first `count` elements at `from`, and zero in the other lanes; and the first `count` lanes to
-// `to`, in memory form.
+// A choice of lanes: of loads that leave the others zero and do not read them.
 #if defined(__AVX512F__)
-DEPTHWISE_INLINE Vec<float> LoadFirst(const float* from, int64_t count) {
-  return _mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
+template <class E>
+using LaneMask = uint16_t;
+
+// The lanes [begin, end).
+template <class E>
+DEPTHWISE_INLINE LaneMask<E> LanesBetween(int64_t begin, int64_t end) {
+  return static_cast<uint16_t>((1u << end) - (1u << begin));
 }
-DEPTHWISE_INLINE Vec<double> LoadFirst(const double* from, int64_t count) {
-  return _mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), from);
+
+DEPTHWISE_INLINE Vec<float> LoadLanes(const float* from, LaneMask<float> mask) {
+  return _mm512_maskz_loadu_ps(mask, from);
 }
-DEPTHWISE_INLINE Bits16 LoadFirst(const uint16_t* from, int64_t count) {
-  return reinterpret_cast<Bits16>(_mm256_maskz_loadu_epi16(__mmask16((1u << count) - 1), from));
+DEPTHWISE_INLINE Vec<double> LoadLanes(const double* from, LaneMask<double> mask) {
+  return _mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), from);
 }
-DEPTHWISE_INLINE void StoreFirst(float* to, Vec<float> v, int64_t count) {
-  _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), v);
+DEPTHWISE_INLINE Bits16 LoadLanes(const uint16_t* from, LaneMask<uint16_t> mask) {
+  return reinterpret_cast<Bits16>(_mm256_maskz_loadu_epi16(mask, from));
 }
-DEPTHWISE_INLINE void StoreFirst(double* to, Vec<double> v, int64_t count) {
-  _mm512_mask_storeu_pd(to, __mmask8((1u << count) - 1), v);
+DEPTHWISE_INLINE void StoreLanes(float* to, Vec<float> v, LaneMask<float> mask) {
+  _mm512_mask_storeu_ps(to, mask, v);
 }
-DEPTHWISE_INLINE void StoreFirst(uint16_t* to, Bits16 v, int64_t count) {
-  _mm256_mask_storeu_epi16(to, __mmask16((1u << count) - 1), reinterpret_cast<__m256i>(v));
+DEPTHWISE_INLINE void StoreLanes(double* to, Vec<double> v, LaneMask<double> mask) {
+  _mm512_mask_storeu_pd(to, static_cast<__mmask8>(mask), v);
+}
+DEPTHWISE_INLINE void StoreLanes(uint16_t* to, Bits16 v, LaneMask<uint16_t> mask) {
+  _mm256_mask_storeu_epi16(to, mask, reinterpret_cast<__m256i>(v));
+}
+#elif defined(__AVX2__)
+template <class E>
+using LaneMask = __m256i;
+
+template <class E>
+DEPTHWISE_INLINE LaneMask<E> LanesBetween(int64_t begin, int64_t end) {
+  if constexpr (sizeof(E) == 8) {
+    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    return _mm256_andnot_si256(_mm256_cmpgt_epi64(_mm256_set1_epi64x(begin), lane),
+                               _mm256_cmpgt_epi64(_mm256_set1_epi64x(end), lane));
+  } else {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin)), lane),
+                               _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end)), lane));
+  }
+}
+
+DEPTHWISE_INLINE Vec<float> LoadLanes(const float* from, LaneMask<float> mask) {
+  return _mm256_maskload_ps(from, mask);
+}
+DEPTHWISE_INLINE Vec<double> LoadLanes(const double* from, LaneMask<double> mask) {
+  return _mm256_maskload_pd(from, mask);
+}
+DEPTHWISE_INLINE void StoreLanes(float* to, Vec<float> v, LaneMask<float> mask) {
+  _mm256_maskstore_ps(to, mask, v);
+}
+DEPTHWISE_INLINE void StoreLanes(double* to, Vec<double> v, LaneMask<double> mask) {
+  _mm256_maskstore_pd(to, mask, v);
 }
 #else
-#if defined(__AVX2__)
-DEPTHWISE_INLINE __m256i FirstLanes(const float*, int64_t count) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)),
-                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-DEPTHWISE_INLINE __m256i FirstLanes(const double*, int64_t count) {
-  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
-}
-DEPTHWISE_INLINE Vec<float> LoadFirst(const float* from, int64_t count) {
-  return _mm256_maskload_ps(from, FirstLanes(from, count));
-}
-DEPTHWISE_INLINE Vec<double> LoadFirst(const double* from, int64_t count) {
-  return _mm256_maskload_pd(from, FirstLanes(from, count));
-}
-DEPTHWISE_INLINE void StoreFirst(float* to, Vec<float> v, int64_t count) {
-  _mm256_maskstore_ps(to, FirstLanes(to, count), v);
-}
-DEPTHWISE_INLINE void StoreFirst(double* to, Vec<double> v, int64_t count) {
-  _mm256_maskstore_pd(to, FirstLanes(to, count), v);
-}
+template <class E>
+struct LaneMask {};
 #endif
+
+// Whether there are such loads of E.
+#if defined(__AVX512F__)
+template <class E>
+inline constexpr bool kHasLaneMasks = true;
+#elif defined(__AVX2__)
+template <class E>
+inline constexpr bool kHasLaneMasks = sizeof(E) >= 4;
+#else
+template <class E>
+inline constexpr bool kHasLaneMasks = false;
+#endif
+
 template <class E>
 struct MemoryForm {
   using Vector = Vec<E>;
@@ -333,29 +366,26 @@ template <>
 struct MemoryForm<uint16_t> {
   using Vector = Bits16;
 };
+// The first `count` elements at `from`, and zero in the other lanes; and the first `count` lanes to
+// `to`, in memory form.
 template <class E>
 DEPTHWISE_INLINE typename MemoryForm<E>::Vector LoadFirst(const E* from, int64_t count) {
-  typename MemoryForm<E>::Vector v{};
-  for (int64_t lane = 0; lane < count; ++lane) v[lane] = from[lane];
-  return v;
+  if constexpr (kHasLaneMasks<E>) {
+    return LoadLanes(from, LanesBetween<E>(0, count));
+  } else {
+    typename MemoryForm<E>::Vector v{};
+    for (int64_t lane = 0; lane < count; ++lane) v[lane] = from[lane];
+    return v;
+  }
 }
 template <class E>
 DEPTHWISE_INLINE void StoreFirst(E* to, typename MemoryForm<E>::Vector v, int64_t count) {
-  for (int64_t lane = 0; lane < count; ++lane) to[lane] = v[lane];
+  if constexpr (kHasLaneMasks<E>) {
+    StoreLanes(to, v, LanesBetween<E>(0, count));
+  } else {
+    for (int64_t lane = 0; lane < count; ++lane) to[lane] = v[lane];
+  }
 }
-#endif
-
-// Whether LoadFirst() is one instruction.
-#if defined(__AVX512F__)
-template <class E>
-inline constexpr bool kHasMaskedLoad = true;
-#elif defined(__AVX2__)
-template <class E>
-inline constexpr bool kHasMaskedLoad = sizeof(E) >= 4;
-#else
-template <class E>
-inline constexpr bool kHasMaskedLoad = false;
-#endif
 
 // The types that accumulate in themselves.
 template <class A>
@@ -366,6 +396,10 @@ struct SelfAccumulating {
 
   static DEPTHWISE_INLINE Vector Load(const A* from) { return LoadUnaligned<Vector>(from); }
   static DEPTHWISE_INLINE void Store(A* to, Vector v) { StoreUnaligned(to, v); }
+  template <class Mask>
+  static DEPTHWISE_INLINE Vector LoadMasked(const A* from, Mask mask) {
+    return LoadLanes(from, mask);
+  }
   static DEPTHWISE_INLINE Vector LoadPartial(const A* from, int64_t count) {
     return LoadFirst(from, count);
   }
@@ -390,6 +424,10 @@ struct Narrow16 {
   }
   static DEPTHWISE_INLINE void Store(uint16_t* to, Vector v) {
     StoreUnaligned(to, Derived::Narrow(v));
+  }
+  template <class Mask>
+  static DEPTHWISE_INLINE Vector LoadMasked(const uint16_t* from, Mask mask) {
+    return Derived::Widen(LoadLanes(from, mask));
   }
   static DEPTHWISE_INLINE Vector LoadPartial(const uint16_t* from, int64_t count) {
     return Derived::Widen(LoadFirst(from, count));
