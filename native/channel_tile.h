@@ -89,15 +89,16 @@ DEPTHWISE_INLINE ColumnTile ColumnTileAt(const Axis& axis, int64_t t, int64_t co
 }
 
 // kHeight and kWidth are the taps along each axis, and kStride the stride of both in units; or 0
-// for any. With kPartial columns may be left out, and any units may be outside the image; otherwise
-// only those that not every tap meets, and none if kWidth is 0.
-template <class S, int kHeight, int kWidth, int kStride, bool kPartial>
+// for any. If kWidth is 0, columns may be left out, and any units may be outside the image;
+// otherwise only those that not every tap meets.
+template <class S, int kHeight, int kWidth, int kStride>
 struct ChannelTile {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   using V = typename S::Vector;
   using Sums = V[kChannelRows][kChannelColumns];
   static constexpr int kCount = kLanes<A>;
+  static constexpr bool kPartial = kWidth == 0;
 
   const ChannelArrays<S>& arrays;
   TileRows<E> rows;
@@ -247,7 +248,7 @@ struct ChannelTile {
       int64_t unit = dj;
 #pragma GCC unroll 8
       for (int j = 0; j < kChannelColumns; ++j, unit += unit_stride) {
-        if (kPartial && (unit < unit_begin || unit >= unit_end)) continue;
+        if (unit < unit_begin || unit >= unit_end) continue;
         V x = load(in_steps.From(row, j));
         Pin(x);
         sums[kFirst][j] += x * of_first;
@@ -259,14 +260,14 @@ struct ChannelTile {
 
 // Computes a tile for all vectors of channels. `rows` begin at its first window, `out` at its first
 // output.
-template <class S, int kHeight, int kWidth, int kStride, bool kPartial, bool kSpread>
+template <class S, int kHeight, int kWidth, int kStride, bool kSpread>
 DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& axis,
                                   const ColumnTile& columns,
                                   const TileRows<typename S::Element>& rows, int64_t rows_used,
                                   const typename S::Accumulator* taps, typename S::Element* out) {
   using E = typename S::Element;
   const int64_t unit_step = axis.in_step * arrays.in_column_step;
-  const ChannelTile<S, kHeight, kWidth, kStride, kPartial> tile{
+  const ChannelTile<S, kHeight, kWidth, kStride> tile{
       .arrays = arrays,
       .rows = rows,
       .rows_used = rows_used,
@@ -296,15 +297,15 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
   }
 }
 
-// The same for a tile of any width that may be partial.
+// The same for filters of any width, with stride 1 or any.
 template <class S, int kStride, bool kSpread>
-__attribute__((noinline)) void ComputePartialTile(const ChannelArrays<S>& arrays, const Axis& axis,
-                                                  const ColumnTile& columns,
-                                                  const TileRows<typename S::Element>& rows,
-                                                  int64_t rows_used,
-                                                  const typename S::Accumulator* taps,
-                                                  typename S::Element* out) {
-  ComputeTile<S, 0, 0, kStride, true, kSpread>(arrays, axis, columns, rows, rows_used, taps, out);
+__attribute__((noinline)) void ComputeAnyTile(const ChannelArrays<S>& arrays, const Axis& axis,
+                                              const ColumnTile& columns,
+                                              const TileRows<typename S::Element>& rows,
+                                              int64_t rows_used,
+                                              const typename S::Accumulator* taps,
+                                              typename S::Element* out) {
+  ComputeTile<S, 0, 0, kStride, kSpread>(arrays, axis, columns, rows, rows_used, taps, out);
 }
 
 // Fetches elements to the second-level cache.
@@ -341,8 +342,6 @@ inline void ChannelColumns(const Geometry& g, const ChannelArrays<S>& arrays,
                            typename S::Element* out) {
   using E = typename S::Element;
   constexpr int kVectorLanes = kLanes<typename S::Accumulator>;
-  // Of a tile that is not partial: units that may be outside the image, at either end.
-  constexpr int kEdge = kWidth != 0 ? kWidth - 1 : 0;
   for (; residue < residue_end; ++residue) {
     const Axis axis = ColumnAxis(g, residue);
     const int64_t begin = first / axis.out_step, end = ColumnsEnd(axis, last);
@@ -360,19 +359,18 @@ inline void ChannelColumns(const Geometry& g, const ChannelArrays<S>& arrays,
         PrefetchNextRows(arrays, tile_rows,
                          columns.count * axis.stride * axis.in_step * arrays.in_column_step);
       }
-      const bool is_whole = columns.count == kChannelColumns &&
-                            (arrays.has_padding || (columns.image_begin <= kEdge &&
-                                                    columns.image_end >= columns.units - kEdge));
-      // The others are slower for whole tiles, but not enough for as much code again.
-      if constexpr (kWidth != 0 || (kStride == 0 && !kSpread)) {
+      if constexpr (kWidth != 0) {
+        const bool is_whole = columns.count == kChannelColumns &&
+                              (arrays.has_padding || (columns.image_begin < kWidth &&
+                                                      columns.image_end > columns.units - kWidth));
         if (is_whole) {
-          ComputeTile<S, kHeight, kWidth, kStride, false, kSpread>(arrays, axis, columns, tile_rows,
-                                                                   rows_used, taps, to);
+          ComputeTile<S, kHeight, kWidth, kStride, kSpread>(arrays, axis, columns, tile_rows,
+                                                            rows_used, taps, to);
           continue;
         }
       }
-      ComputePartialTile<S, kStride == 1, kSpread>(arrays, axis, columns, tile_rows, rows_used,
-                                                   taps, to);
+      ComputeAnyTile<S, kStride == 1, kSpread>(arrays, axis, columns, tile_rows, rows_used, taps,
+                                               to);
     }
   }
 }
@@ -389,7 +387,7 @@ inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arra
     if (stride == 1) return ChannelColumns<S, 3, 3, 1, kSpread>;
     if (stride == 2) return ChannelColumns<S, 3, 3, 2, kSpread>;
   }
-  if constexpr (!kSpread && (kHasSpecialTiles || sizeof(typename S::Element) >= 4)) {
+  if constexpr (!kSpread && kHasSpecialTiles) {
     if (same_strides && stride == 1) {
       switch (taps) {
         case 1: return ChannelColumns<S, 0, 1, 1, false>;

@@ -17,9 +17,6 @@ namespace depthwise::DEPTHWISE_ISA {
 inline constexpr int kFlatRows = 4;
 inline constexpr int kFlatVectors = kManyRegisters ? 3 : 2;
 
-// The largest width that FindFlatRows() has unrolled.
-inline constexpr int kMaxUnrolledFlatWidth = 3;
-
 // What one strip needs to know of its arrays; steps in elements.
 template <class S>
 struct FlatArrays {
@@ -38,8 +35,7 @@ struct FlatArrays {
 };
 
 // A tile of four output rows x kVectors vectors, a pattern apart, so that they share their taps.
-// kWidth is the filter width, or 0 for any.
-template <class S, int kVectors, int kWidth>
+template <class S, int kVectors>
 struct FlatTile {
   using E = typename S::Element;
   using A = typename S::Accumulator;
@@ -49,7 +45,6 @@ struct FlatTile {
   TileRows<A> rows;
   const A* taps;
   const A* bias;
-  const int64_t* tap_offsets;  // of the kWidth taps of a row
   int64_t rows_used;
 
   // Vector j has room - j * pattern_step elements to store, at most a full vector.
@@ -84,20 +79,13 @@ struct FlatTile {
   template <int kFirst, int kLast>
   DEPTHWISE_INLINE void AddRow(V (&sums)[kFlatRows][kVectors], const A* row,
                                const A* tap_row) const {
-    if constexpr (kWidth != 0) {
-#pragma GCC unroll 8
-      for (int dj = 0; dj < kWidth; ++dj, tap_row = Step(tap_row, arrays.pattern_step)) {
-        AddTap<kFirst, kLast>(sums, row + tap_offsets[dj], tap_row);
-      }
-    } else {
-      const int64_t width = arrays.filter_width;
-      for (int64_t dj = 0; dj < width; dj += arrays.group, row += arrays.group_step) {
-        const A* member = row;
-        for (int64_t left = Min(arrays.group, width - dj); left > 0; --left) {
-          AddTap<kFirst, kLast>(sums, member, tap_row);
-          tap_row += arrays.pattern_step;
-          member += arrays.member_step;
-        }
+    const int64_t width = arrays.filter_width;
+    for (int64_t dj = 0; dj < width; dj += arrays.group, row += arrays.group_step) {
+      const A* member = row;
+      for (int64_t left = Min(arrays.group, width - dj); left > 0; --left) {
+        AddTap<kFirst, kLast>(sums, member, tap_row);
+        tap_row += arrays.pattern_step;
+        member += arrays.member_step;
       }
     }
   }
@@ -123,15 +111,10 @@ struct FlatTile {
 
 // Computes `room` elements of up to four output rows. `rows` points at the first tap of the first
 // of them, `out` at the first of them.
-template <class S, int kWidth>
+template <class S>
 inline void FlatRows(const FlatArrays<S>& arrays, const TileRows<typename S::Accumulator>& rows,
                      int64_t rows_used, int64_t room, typename S::Element* out) {
   constexpr int kCount = kLanes<typename S::Accumulator>;
-  int64_t tap_offsets[kMaxUnrolledFlatWidth];
-  for (int dj = 0; dj < kWidth; ++dj) {
-    tap_offsets[dj] =
-        dj / arrays.group * arrays.group_step + dj % arrays.group * arrays.member_step;
-  }
   int64_t offset = 0;
   const auto run = [&](auto vectors) {
     constexpr int kVectors = decltype(vectors)::value;
@@ -139,25 +122,14 @@ inline void FlatRows(const FlatArrays<S>& arrays, const TileRows<typename S::Acc
     for (int64_t phase = 0; phase < arrays.pattern_step; phase += kCount) {
       TileRows<typename S::Accumulator> tile_rows = rows;
       tile_rows.row += offset + phase;
-      const FlatTile<S, kVectors, kWidth> tile{
-          arrays, tile_rows, arrays.taps + phase, arrays.bias + phase, tap_offsets, rows_used};
+      const FlatTile<S, kVectors> tile{arrays, tile_rows, arrays.taps + phase, arrays.bias + phase,
+                                       rows_used};
       tile.Run(out + offset + phase, room - offset - phase);
     }
     offset += kVectors * arrays.pattern_step;
   };
   while (offset + (kFlatVectors - 1) * arrays.pattern_step < room) run(Size<kFlatVectors>{});
   while (offset < room) run(Size<1>{});
-}
-
-template <class S>
-using FlatRowsFunction = decltype(&FlatRows<S, 0>);
-
-template <class S>
-inline FlatRowsFunction<S> FindFlatRows(int64_t filter_width) {
-  if constexpr (kHasSpecialTiles) {
-    if (filter_width == 3) return FlatRows<S, 3>;
-  }
-  return FlatRows<S, 0>;
 }
 
 // Which elements of an input row a packed row takes. Packed column t of stride phase p is input
@@ -303,7 +275,6 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
       .stream = plan.stream,
   };
   const int64_t rows_together = RowsTogether(rows.stride, rows.window, kFlatRows);
-  const FlatRowsFunction<S> compute = FindFlatRows<S>(g.filter_width);
   for (int64_t first = 0; first < g.out_width; first += plan.strip_columns) {
     const int64_t columns = Min(plan.strip_columns, g.out_width - first);
     const FlatLayout layout{
@@ -331,8 +302,8 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
           PackFlatRow<S>(ring.Row(unit), row + unit % rows.planes * in.channel, layout);
         }
       });
-      compute(arrays, ring.Rows(range), rows_used, columns * plan.period,
-              output + (rows.out_first + t * rows.out_step) * out.row + first * out.column);
+      FlatRows<S>(arrays, ring.Rows(range), rows_used, columns * plan.period,
+                  output + (rows.out_first + t * rows.out_step) * out.row + first * out.column);
     }
   }
 }

@@ -31,7 +31,7 @@ struct ForwardProblem {
 enum class Algorithm : int {
   kDirect,      // direct.h: NHWC in place
   kBlock,       // block.h: packed, one vector of channels at a time
-  kPlane,       // plane.h: NCHW in place
+  kPlane,       // plane.h: rows of NCHW and of few channels in place
   kFlat,        // flat.h: packed rows as flat sequences, for few channels
   kTransform,   // transform.h: packed, large filters by Fourier transforms along the width
   kDefinition,  // definition.h: one output at a time
@@ -64,12 +64,11 @@ struct ForwardPlan {
   bool repair_borders;    // packed, but the filter is not finite: see ForwardKernels::repair
 
   // The rest is used by the packed kernels alone.
-  int64_t strip_columns;    // output columns whose input is packed at a time
-  int64_t ring_rows;        // packed rows that are kept
-  int64_t ring_row_stride;  // elements from one packed row to the next
-  int64_t
-      period;  // flat.h: output channels that a packed row interleaves; plane.h: planes of a tile
-  int64_t phases;             // flat.h: vectors after which the channels of a packed row repeat
+  int64_t strip_columns;      // output columns whose input is packed at a time
+  int64_t ring_rows;          // packed rows that are kept
+  int64_t ring_row_stride;    // elements from one packed row to the next
+  int64_t period;             // flat.h, plane.h: output channels that a row interleaves
+  int64_t phases;             // vectors after which the channels of a row repeat
   int64_t ring_phase_stride;  // flat.h: elements from one stride phase of a row to the next
 
   TransformShape transform;

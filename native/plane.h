@@ -1,5 +1,7 @@
-// The plane kernel: images of single planes (NCHW, or one channel) without strides, read in place.
-// Vectors lie along the rows. Only the taps are copied.
+// The plane kernel: rows of single planes (NCHW), or of few channels (NHWC), without strides, read
+// in place as flat sequences: neighbouring columns are `channels` elements apart. Only the taps are
+// copied. Vectors lie along the rows; of several channels those of an output vector repeat every
+// `phases` vectors, and with them its taps.
 //
 // Order of the loops: image, plane, a few output rows, strips of columns, so that memory is read
 // and written in sequence.
@@ -20,18 +22,23 @@ inline constexpr int kPlaneSums = 14;
 // What one item needs to know of its arrays; steps in elements.
 template <class S>
 struct PlaneArrays {
-  // [window_rows, filter_width], a vector of channels apart: see PackFilter().
+  // [window_rows, filter_width], taps_step apart: of several channels a vector for each phase, else
+  // one accumulator. See PackFilter() and PackBias().
   const typename S::Accumulator* taps;
-  typename S::Accumulator bias;
+  const typename S::Accumulator* bias;
+  int64_t taps_step;
   int64_t window_rows;             // units under the filter along the height
-  int64_t filter_width, tap_step;  // taps of a row, and between them
+  int64_t filter_width, tap_step;  // taps of a row, and between what they meet
+  int64_t channels, phases;
+  int64_t in_size, out_size;  // elements of a row
+  int64_t before;             // of padding, in elements
   int64_t out_row_step;
   bool stream;  // store past the caches
 };
 
-// A tile of kRows output rows x kVectors vectors, for 3x3 or any filter. With kMasked the lanes
-// outside the image are zero.
-template <class S, int kRows, int kVectors, bool kIs3x3, bool kMasked>
+// A tile of kRows output rows x kVectors vectors of the same phase, for 3x3 or any filter, of
+// single or several channels. With kMasked the lanes outside the image are zero.
+template <class S, int kRows, int kVectors, bool kIs3x3, bool kSeveral, bool kMasked>
 struct PlaneTile {
   using E = typename S::Element;
   using A = typename S::Accumulator;
@@ -40,9 +47,19 @@ struct PlaneTile {
   static constexpr int kCount = kLanes<A>;
 
   const PlaneArrays<S>& arrays;
-  TileRows<E> rows;            // at the first column of the first window
+  TileRows<E> rows;  // at what the first tap of the first output meets
+  const A* taps;     // of the phase
+  const A* bias;
   const LaneMask<E>* masks;    // [filter_width, kVectors]
   int64_t rows_used, columns;  // that are stored
+
+  // Between the vectors of the tile.
+  DEPTHWISE_INLINE int64_t VectorStep() const { return kSeveral ? arrays.phases * kCount : kCount; }
+
+  static DEPTHWISE_INLINE V Channels(const A* from) {
+    if constexpr (kSeveral) return LoadUnaligned<V>(from);
+    return *from - V{};
+  }
 
   DEPTHWISE_INLINE void Run(E* out) const {
     V sums[kRows][kVectors] = {};
@@ -51,16 +68,18 @@ struct PlaneTile {
     } else {
       AddByTaps(sums);
     }
+    const V added = Channels(bias);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i, out = Step(out, arrays.out_row_step)) {
       if (i >= rows_used) break;
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const int64_t count = columns - v * kCount;
+        const int64_t count = columns - v * VectorStep();
+        E* const to = out + v * VectorStep();
         if (count >= kCount) {
-          StoreVector<S>(out + v * kCount, sums[i][v] + arrays.bias, arrays.stream);
+          StoreVector<S>(to, sums[i][v] + added, arrays.stream);
         } else if (count > 0) {
-          S::StorePartial(out + v * kCount, sums[i][v] + arrays.bias, count);
+          S::StorePartial(to, sums[i][v] + added, count);
         }
       }
     }
@@ -68,7 +87,7 @@ struct PlaneTile {
 
   // Vector v of what tap dj meets of an input row.
   DEPTHWISE_INLINE V Load(const E* row, int64_t dj, int v) const {
-    const E* const from = row + dj * arrays.tap_step + v * kCount;
+    const E* const from = row + dj * arrays.tap_step + v * VectorStep();
     if constexpr (kMasked) return S::LoadMasked(from, masks[dj * kVectors + v]);
     return S::Load(from);
   }
@@ -80,7 +99,7 @@ struct PlaneTile {
     for (int di = 0; di < 3; ++di) {
 #pragma GCC unroll 3
       for (int dj = 0; dj < 3; ++dj) {
-        tap[di][dj] = arrays.taps[(di * 3 + dj) * kCount] - V{};
+        tap[di][dj] = Channels(taps + (di * 3 + dj) * arrays.taps_step);
       }
     }
     const E* row = rows.row;
@@ -105,17 +124,17 @@ struct PlaneTile {
 
   DEPTHWISE_INLINE void AddByTaps(Sums& sums) const {
     const int64_t width = arrays.filter_width;
-    const Steps rows_back = Steps::Of<A>(-width * kCount);
+    const Steps rows_back = Steps::Of<A>(-width * arrays.taps_step);
     const auto step = [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
-      const A* taps = arrays.taps + r * width * kCount;
-      for (int64_t dj = 0; dj < width; ++dj, taps += kCount) {
+      const A* tap = taps + r * width * arrays.taps_step;
+      for (int64_t dj = 0; dj < width; ++dj, tap += arrays.taps_step) {
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
           V x = Load(row, dj, v);
           Pin(x);
 #pragma GCC unroll 4
           for (int i = decltype(first)::value; i <= decltype(last)::value; ++i) {
-            sums[i][v] += x * *rows_back.From(taps, i);
+            sums[i][v] += x * Channels(rows_back.From(tap, i));
           }
         }
       }
@@ -125,64 +144,72 @@ struct PlaneTile {
 };
 
 // Computes the strips of up to kRows output rows, `rows` of the input being at column 0 and `out`
-// too. `masks` are those of the strip at column *masks_of.
-template <class S, int kRows, int kVectors, bool kIs3x3>
-inline void PlaneRows(const Geometry& g, const PlaneArrays<S>& arrays,
-                      const TileRows<typename S::Element>& rows, int64_t rows_used,
-                      LaneMask<typename S::Element>* masks, int64_t* masks_of,
+// too. `masks` are those of the tile at element *masks_of.
+template <class S, int kRows, int kVectors, bool kIs3x3, bool kSeveral>
+inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::Element>& rows,
+                      int64_t rows_used, LaneMask<typename S::Element>* masks, int64_t* masks_of,
                       typename S::Element* out) {
   using E = typename S::Element;
   constexpr int64_t kCount = kLanes<typename S::Accumulator>;
-  constexpr int64_t kColumns = kVectors * kCount;
+  const int64_t vector_step = kSeveral ? arrays.phases * kCount : kCount;
   const int64_t reach = (arrays.filter_width - 1) * arrays.tap_step;
-  const int64_t before = g.transposed ? reach - g.pad_left : g.pad_left;
-  for (int64_t x = 0; x < g.out_width; x += kColumns) {
-    // The last strip overlaps the one before rather than being partial.
-    x = Max(0, Min(x, g.out_width - kColumns));
-    TileRows<E> tile_rows = rows;
-    tile_rows.row += x - before;
-    const int64_t columns = g.out_width - x;
-    // Narrow images have one strip, which is seldom inside.
-    if constexpr (kVectors > 1) {
-      if (x >= before && x - before + kColumns + reach <= g.in_width) {
-        const PlaneTile<S, kRows, kVectors, kIs3x3, false> tile{arrays, tile_rows, nullptr,
-                                                                rows_used, columns};
+  const int64_t strip = kVectors * vector_step;
+  for (int64_t first = 0; first < arrays.out_size; first += strip) {
+    // The last strip overlaps the one before rather than being partial, but must keep its phases.
+    if (!kSeveral) first = Max(0, Min(first, arrays.out_size - strip));
+    const int64_t phases_end = Min(arrays.out_size, first + vector_step);
+    for (int64_t x = first, phase = 0; x < phases_end; x += kCount, phase += kCount) {
+      TileRows<E> tile_rows = rows;
+      tile_rows.row += x - arrays.before;
+      const auto run = [&](auto masked) DEPTHWISE_INLINE_LAMBDA {
+        const PlaneTile<S, kRows, kVectors, kIs3x3, kSeveral, decltype(masked)::value != 0> tile{
+            arrays, tile_rows, arrays.taps + phase, arrays.bias + phase,
+            masks,  rows_used, arrays.out_size - x};
         tile.Run(out + x);
-        continue;
+      };
+      // Rows of one vector have one strip, which is seldom inside.
+      if constexpr (kVectors > 1) {
+        if (x >= arrays.before &&
+            x - arrays.before + strip - vector_step + kCount + reach <= arrays.in_size) {
+          run(Size<0>{});
+          continue;
+        }
       }
-    }
-    if (*masks_of != x) {
-      for (int64_t i = 0; i < arrays.filter_width * kVectors; ++i) {
-        const int64_t column = x - before + i / kVectors * arrays.tap_step + i % kVectors * kCount;
-        masks[i] =
-            LanesBetween<E>(Min(kCount, Max(0, -column)), Min(kCount, Max(0, g.in_width - column)));
+      if (*masks_of != x) {
+        for (int64_t i = 0; i < arrays.filter_width * kVectors; ++i) {
+          const int64_t at =
+              x - arrays.before + i / kVectors * arrays.tap_step + i % kVectors * vector_step;
+          masks[i] =
+              LanesBetween<E>(Min(kCount, Max(0, -at)), Min(kCount, Max(0, arrays.in_size - at)));
+        }
+        *masks_of = x;
       }
-      *masks_of = x;
+      run(Size<1>{});
     }
-    const PlaneTile<S, kRows, kVectors, kIs3x3, true> tile{arrays, tile_rows, masks, rows_used,
-                                                           columns};
-    tile.Run(out + x);
   }
 }
 
 template <class S>
 struct PlaneRowsChoice {
   int64_t rows;
-  decltype(&PlaneRows<S, kPlaneRows, kPlaneVectors, false>) compute;
+  decltype(&PlaneRows<S, kPlaneRows, kPlaneVectors, false, false>) compute;
 };
 
 // The best tile for a problem.
 template <class S>
-inline PlaneRowsChoice<S> ChoosePlaneRows(const Geometry& g) {
+inline PlaneRowsChoice<S> ChoosePlaneRows(const Geometry& g, bool several) {
+  constexpr int kHalf = kPlaneSums / 2;
   if constexpr (kManyRegisters) {
     if (g.filter_width == 3 && g.filter_height == 3) {
-      if (g.out_width <= kLanes<typename S::Accumulator>) {
-        return {kPlaneSums, PlaneRows<S, kPlaneSums, 1, true>};
+      if (several) return {kHalf, PlaneRows<S, kHalf, 2, true, true>};
+      if (g.out_width > kLanes<typename S::Accumulator>) {
+        return {kHalf, PlaneRows<S, kHalf, 2, true, false>};
       }
-      return {kPlaneSums / 2, PlaneRows<S, kPlaneSums / 2, 2, true>};
+      return {kPlaneSums, PlaneRows<S, kPlaneSums, 1, true, false>};
     }
   }
-  return {kPlaneRows, PlaneRows<S, kPlaneRows, kPlaneVectors, false>};
+  if (several) return {kPlaneRows, PlaneRows<S, kPlaneRows, kPlaneVectors, false, true>};
+  return {kPlaneRows, PlaneRows<S, kPlaneRows, kPlaneVectors, false, false>};
 }
 
 template <class S>
@@ -190,29 +217,43 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
                       void* scratch) {
   using E = typename S::Element;
   using A = typename S::Accumulator;
+  constexpr int64_t kCount = kLanes<A>;
   const Geometry& g = problem.geometry;
   const Axis& rows = item.rows;
   const Strides& in = problem.input_strides;
   const Strides& out = problem.output_strides;
-
-  constexpr int64_t kCount = kLanes<A>;
+  // Planes have the taps of a vector of channels packed at a time, of which each uses its lane.
+  const bool several = plan.period > 1;
   const int64_t first = item.block * kCount;
   const int64_t channels = Min(kCount, g.OutputChannels() - first);
+  const int64_t planes = several ? 1 : channels;
+  const int64_t vectors = plan.phases;
+  const int64_t taps_size = rows.window * g.filter_width * vectors * kCount;
   A* const taps = static_cast<A*>(scratch);
-  PackFilter<S>(problem, rows, TapsOf(ColumnSizes(g), 0), first, channels, kCount, 1, taps);
-  auto* const masks = reinterpret_cast<LaneMask<E>*>(taps + rows.window * g.filter_width * kCount);
+  A* const bias = taps + taps_size;
+  auto* const masks = reinterpret_cast<LaneMask<E>*>(bias + vectors * kCount);
+  const int64_t period = several ? plan.period : kCount;
+  PackFilter<S>(problem, rows, TapsOf(ColumnSizes(g), 0), first, channels, period, vectors, taps);
+  PackBias<S>(problem, first, channels, period, vectors, bias);
+  const int64_t reach = (g.filter_width - 1) * g.dilation_width;
+  PlaneArrays<S> arrays{
+      .taps = taps,
+      .bias = bias,
+      .taps_step = vectors * kCount,
+      .window_rows = rows.window,
+      .filter_width = g.filter_width,
+      .tap_step = g.dilation_width * plan.period,
+      .channels = plan.period,
+      .phases = vectors,
+      .in_size = g.in_width * plan.period,
+      .out_size = g.out_width * plan.period,
+      .before = (g.transposed ? reach - g.pad_left : g.pad_left) * plan.period,
+      .out_row_step = rows.out_step * out.row,
+      .stream = plan.stream,
+  };
   int64_t masks_of = -1;
-  const PlaneRowsChoice<S> tile = ChoosePlaneRows<S>(g);
-  for (int64_t channel = first; channel < first + channels; ++channel) {
-    const PlaneArrays<S> arrays{
-        .taps = taps + channel - first,
-        .bias = BiasOf<S>(problem, channel),
-        .window_rows = rows.window,
-        .filter_width = g.filter_width,
-        .tap_step = g.dilation_width,
-        .out_row_step = rows.out_step * out.row,
-        .stream = plan.stream,
-    };
+  const PlaneRowsChoice<S> tile = ChoosePlaneRows<S>(g, several);
+  for (int64_t channel = first; channel < first + planes; ++channel, ++arrays.taps, ++arrays.bias) {
     const int64_t in_channel = g.transposed ? channel : channel / g.channel_multiplier;
     const E* image =
         static_cast<const E*>(problem.input) + item.b * in.batch + in_channel * in.channel;
@@ -227,7 +268,7 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
           range.end,
           0,
           0};
-      tile.compute(g, arrays, tile_rows, rows_used, masks, &masks_of,
+      tile.compute(arrays, tile_rows, rows_used, masks, &masks_of,
                    output + (rows.out_first + t * rows.out_step) * out.row);
     }
   }
@@ -246,25 +287,29 @@ inline void RunPlane(const ForwardProblem& problem, const ForwardPlan& plan, int
 template <class S>
 inline bool PlanPlane(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
   if constexpr (!kHasLaneMasks<typename S::Element>) return false;
+  constexpr int kCount = kLanes<typename S::Accumulator>;
   const Geometry& g = problem.geometry;
-  const bool is_planes = !g.channels_last || g.OutputChannels() == 1;
-  if (!is_planes || problem.input_strides.column != 1 || g.stride_width != 1 ||
-      g.stride_height != 1 || (g.transposed && g.channel_multiplier > 1)) {
+  const Strides& in = problem.input_strides;
+  if (g.stride_width != 1 || g.stride_height != 1 ||
+      ((g.transposed || g.channels_last) && g.channel_multiplier > 1)) {
     return false;
   }
-  // Where channels fill vectors the block kernel is faster, but for the smallest filters.
-  const bool fills_vectors = g.OutputChannels() >= kLanes<typename S::Accumulator>;
-  const bool suits_3x3 = kManyRegisters && g.filter_height == 3 && g.filter_width == 3 &&
-                         g.out_width > kLanes<typename S::Accumulator> / 2;
-  if (fills_vectors && !suits_3x3) return false;
-  const double taps = static_cast<double>(g.filter_height) * g.filter_width;
-  const double bytes =
-      taps * kVectorBytes + static_cast<double>(g.filter_width) *
-                                (kPlaneVectors * int{sizeof(LaneMask<typename S::Element>)});
-  if (bytes > limit) return false;
+  const int64_t period = g.channels_last ? g.in_channels : 1;
+  if (period >= kCount || in.column != period || (period > 1 && in.channel != 1)) return false;
+  // Where planes fill vectors the block kernel is faster, but for the smallest filters.
+  const bool suits_3x3 =
+      kManyRegisters && g.filter_height == 3 && g.filter_width == 3 && g.out_width > kCount / 2;
+  if (g.OutputChannels() >= kCount && !suits_3x3) return false;
+  const int64_t phases = period / GreatestCommonDivisor(period, kCount);
+  const double vectors = (static_cast<double>(g.filter_height) * g.filter_width + 1) * phases;
+  const double masks = static_cast<double>(g.filter_width) * kPlaneVectors *
+                       double{sizeof(LaneMask<typename S::Element>)};
+  if (vectors * kVectorBytes + masks > limit) return false;
   plan->algorithm = Algorithm::kPlane;
-  plan->blocks = CeilDiv(g.OutputChannels(), kLanes<typename S::Accumulator>);
-  plan->scratch_bytes = static_cast<int64_t>(bytes);
+  plan->period = period;
+  plan->phases = phases;
+  plan->blocks = CeilDiv(g.OutputChannels(), kCount);
+  plan->scratch_bytes = static_cast<int64_t>(vectors * kVectorBytes + masks);
   return true;
 }
 

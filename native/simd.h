@@ -34,9 +34,8 @@ inline constexpr int kVectorBytes = 16;
 inline constexpr int kVectorRegisters = 16;
 #endif
 
-// Whether there are tiles for particular widths of filters besides those for any, in the flat
-// kernel, the filter gradient and for 16-bit types. x86 CPUs without AVX, from before 2011, do
-// without, for the size of the package.
+// Whether there are tiles for particular widths of filters besides those for any (and 3x3). x86
+// CPUs without AVX, from before 2011, do without, for the size of the package.
 #if defined(__aarch64__) || defined(__AVX__)
 inline constexpr bool kHasSpecialTiles = true;
 #else
