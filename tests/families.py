@@ -134,6 +134,26 @@ def padding_cases() -> Iterator[Case]:
         yield Case((5, 7), (1, 1), 16, padding=padding)
 
 
+def row_cases() -> Iterator[Case]:
+    """Rows that are read in place: of one strip and of several, with more rows than a tile."""
+    for width in (9, 16, 17, 33, 65):
+        yield Case((16, width), (3, 3), channels=17)
+        yield Case((9, width), (3, 3), channels=3)
+        yield Case((6, width), (4, 6), channels=3, padding="VALID")
+        yield Case((5, width), (3, 3), channels=5, multiplier=2, dilations=(1, 2))
+    for channels in (2, 4, 6, 7, 12):
+        yield Case((8, 70), (3, 3), channels)
+        yield Case((6, 70), (5, 5), channels, dilations=(2, 3))
+        yield Case((5, 30), (3, 3), channels, padding=((2, 0), (40, 1)))
+    # One column, computed as one row.
+    yield Case((40, 1), (5, 1), channels=16)
+    yield Case((40, 1), (5, 1), channels=3, multiplier=2, strides=(2, 1))
+    yield Case((40, 1), (9, 1), channels=17, dilations=(3, 1), batch=2)
+    # Large pixels, whose channels are peeled where they are unaligned.
+    yield Case((5, 8), (3, 3), channels=208)
+    yield Case((6, 15), (3, 3), channels=400, strides=(2, 2))
+
+
 def degenerate_cases() -> Iterator[Case]:
     yield Case((1, 1), (1, 1), 1)
     yield Case((1, 1), (3, 3), 1, 8)
@@ -227,6 +247,7 @@ def all_cases() -> list[Case]:
         stride_cases,
         dilation_cases,
         padding_cases,
+        row_cases,
         degenerate_cases,
         large_cases,
         huge_filter_cases,
