@@ -3,9 +3,9 @@
 // infinity (the packed kernels would multiply it with their zero padding).
 #pragma once
 
+#include "element_types.h"
 #include "kernels.h"
 #include "pack.h"
-#include "simd.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 

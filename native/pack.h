@@ -2,8 +2,8 @@
 // the packed input rows that a few output rows need, for the last two.
 #pragma once
 
+#include "element_types.h"
 #include "kernels.h"
-#include "simd.h"
 #include "tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {

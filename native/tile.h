@@ -6,8 +6,8 @@
 // leave room for the taps and the input; two rows of 12 or more spill. With 16, 2 x 4 and 4 x 2.
 #pragma once
 
+#include "element_types.h"
 #include "kernels.h"
-#include "simd.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
