@@ -136,14 +136,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
     };
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
-      const RowRange range = InputRowsOf(rows, t, rows_used);
-      const TileRows<E> tile_rows{
-          image + rows.InputCoordinate(range.first_unit + range.begin) * in.row,
-          rows.in_step * in.row,
-          range.begin,
-          range.end,
-          0,
-          0};
+      const TileRows<E> tile_rows = RowsInPlace(rows, t, rows_used, image, in.row);
       E* const to = output + (rows.out_first + t * rows.out_step) * out.row;
       if constexpr (kHasLaneMasks<E>) {
         if (spread != nullptr) {

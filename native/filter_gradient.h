@@ -134,10 +134,8 @@ inline void DirectFilterGradient(const FilterGradientProblem& problem,
     const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
     for (int64_t t = band.first; t < band.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, band.last - t);
-      const RowRange range = InputRowsOf(rows, t, rows_used);
-      const E* row = image + rows.InputCoordinate(range.first_unit + range.begin) * in.row;
-      FilterGradientRows<S>(g, arrays, {row, rows.in_step * in.row, range.begin, range.end, 0, 0},
-                            rows_used, first, last, out_backprop + t * arrays.out_row_step);
+      FilterGradientRows<S>(g, arrays, RowsInPlace(rows, t, rows_used, image, in.row), rows_used,
+                            first, last, out_backprop + t * arrays.out_row_step);
       sums.AddPixels(rows_used * (last - first));
     }
   });

@@ -260,14 +260,7 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
     E* output = static_cast<E*>(problem.output) + item.b * out.batch + channel * out.channel;
     for (int64_t t = item.first; t < item.last; t += tile.rows) {
       const int64_t rows_used = Min(tile.rows, item.last - t);
-      const RowRange range = InputRowsOf(rows, t, rows_used);
-      const TileRows<E> tile_rows{
-          image + rows.InputCoordinate(range.first_unit + range.begin) * in.row,
-          rows.in_step * in.row,
-          range.begin,
-          range.end,
-          0,
-          0};
+      const TileRows<E> tile_rows = RowsInPlace(rows, t, rows_used, image, in.row);
       tile.compute(arrays, tile_rows, rows_used, masks, &masks_of,
                    output + (rows.out_first + t * rows.out_step) * out.row);
     }

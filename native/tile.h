@@ -127,6 +127,19 @@ DEPTHWISE_INLINE RowRange InputRowsOf(const Axis& axis, int64_t first, int64_t c
   return {first_unit, begin, Max(begin, end)};
 }
 
+// The same rows of an image that is read in place, and whose rows are row_stride elements apart.
+template <class E>
+DEPTHWISE_INLINE TileRows<E> RowsInPlace(const Axis& axis, int64_t first, int64_t count,
+                                         const E* image, int64_t row_stride) {
+  const RowRange range = InputRowsOf(axis, first, count);
+  return {image + axis.InputCoordinate(range.first_unit + range.begin) * row_stride,
+          axis.in_step * row_stride,
+          range.begin,
+          range.end,
+          0,
+          0};
+}
+
 // A part of one item of a plan: output rows [first, last) of one row residue, of one block of one
 // image.
 struct Item {
