@@ -158,6 +158,7 @@ struct ChannelTile {
     });
   }
 
+  // One input row after the other, first those of output row 0 alone, then those that both have.
   template <class Load>
   DEPTHWISE_INLINE void AddRows(const Load& load, Sums& sums, TileRows<E> input,
                                 const A* taps) const {
@@ -219,6 +220,7 @@ struct ChannelTile {
     }
   }
 
+  // Adds the taps of a row of any width, some at a time.
   template <int kFirst, int kLast, class Load>
   DEPTHWISE_INLINE void AddRow(const Load& load, Sums& sums, const E* row, const A* first_taps,
                                const A* last_taps) const {
