@@ -7,7 +7,7 @@
 // store:   buffer -> output, converted and, for NCHW, transposed
 #pragma once
 
-#include "channel_tile.h"
+#include "channel_rows.h"
 #include "pack.h"
 
 namespace depthwise::DEPTHWISE_ISA {

@@ -4,7 +4,7 @@
 // by filter_gradient.h.
 #pragma once
 
-#include "channel_tile.h"
+#include "channel_rows.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 

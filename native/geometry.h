@@ -46,21 +46,20 @@ static inline bool IsOneColumn(const Geometry& g) {
   return g.in_width == 1 && g.out_width == 1 && g.filter_width == 1 && g.pad_left == 0;
 }
 
+__attribute__((always_inline)) static inline void Exchange(int64_t& a, int64_t& b) {
+  const int64_t before = a;
+  a = b;
+  b = before;
+}
+
 // The same problem with height and width exchanged.
 static inline Geometry Turned(Geometry g) {
-  const Geometry upright = g;
-  g.in_height = upright.in_width;
-  g.in_width = upright.in_height;
-  g.filter_height = upright.filter_width;
-  g.filter_width = upright.filter_height;
-  g.stride_height = upright.stride_width;
-  g.stride_width = upright.stride_height;
-  g.dilation_height = upright.dilation_width;
-  g.dilation_width = upright.dilation_height;
-  g.pad_top = upright.pad_left;
-  g.pad_left = upright.pad_top;
-  g.out_height = upright.out_width;
-  g.out_width = upright.out_height;
+  Exchange(g.in_height, g.in_width);
+  Exchange(g.filter_height, g.filter_width);
+  Exchange(g.stride_height, g.stride_width);
+  Exchange(g.dilation_height, g.dilation_width);
+  Exchange(g.pad_top, g.pad_left);
+  Exchange(g.out_height, g.out_width);
   return g;
 }
 

@@ -29,9 +29,9 @@ struct PlaneArrays {
   int64_t taps_step;
   int64_t window_rows;             // units under the filter along the height
   int64_t filter_width, tap_step;  // taps of a row, and between what they meet
-  int64_t channels, phases;
-  int64_t in_size, out_size;  // elements of a row
-  int64_t before;             // of padding, in elements
+  int64_t phases;                  // vectors after which the channels of a row repeat
+  int64_t in_size, out_size;       // elements of a row
+  int64_t before;                  // of padding, in elements
   int64_t out_row_step;
   bool stream;  // store past the caches
 };
@@ -243,7 +243,6 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       .window_rows = rows.window,
       .filter_width = g.filter_width,
       .tap_step = g.dilation_width * plan.period,
-      .channels = plan.period,
       .phases = vectors,
       .in_size = g.in_width * plan.period,
       .out_size = g.out_width * plan.period,

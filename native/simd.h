@@ -86,8 +86,8 @@ DEPTHWISE_INLINE E* Step(E* pointer, int64_t elements) {
 }
 
 // Places at small multiples of a distance. In registers these four reach 15 of them from one
-// pointer by the addressing modes of x86, without an instruction: 14x14x512 3x3 takes 23 instead of
-// 27 us.
+// pointer by the addressing modes of x86, without an instruction: 56x56x128 3x3 with stride 2 takes
+// 42 instead of 49 us.
 class Steps {
  public:
   template <class E>
