@@ -61,14 +61,17 @@ inline void ChannelColumns(const Geometry& g, const ChannelArrays<S>& arrays,
         const bool is_whole = columns.count == kChannelColumns &&
                               (arrays.has_padding || (columns.image_begin < kWidth &&
                                                       columns.image_end > columns.units - kWidth));
-        if (is_whole || kIsPartial<kHeight, kWidth, kStride, kSpread>) {
-          ComputeTile<S, kHeight, kWidth, kStride, kSpread>(arrays, axis, columns, tile_rows,
-                                                            rows_used, taps, to);
+        if (is_whole) {
+          ComputeTile<S, kHeight, kWidth, kStride, false, kSpread>(arrays, axis, columns, tile_rows,
+                                                                   rows_used, taps, to);
           continue;
         }
       }
-      ComputeAnyTile<S, kStride == 1, kSpread>(arrays, axis, columns, tile_rows, rows_used, taps,
-                                               to);
+      // One for filters of any size. 3x3 without a stride has its own, for small images: that saves
+      // 30% for 5x5 pixels, and for 33x33 with dilation 12.
+      constexpr bool kIsAny = kHeight == 0 || kStride != 1 || kSpread;
+      ComputePartialTile<S, kIsAny ? 0 : kHeight, kIsAny ? 0 : kWidth, kStride == 1, kSpread>(
+          arrays, axis, columns, tile_rows, rows_used, taps, to);
     }
   }
 }

@@ -87,25 +87,22 @@ DEPTHWISE_INLINE ColumnTile ColumnTileAt(const Axis& axis, int64_t t, int64_t co
           Min(units, axis.unit_end - t * axis.stride)};
 }
 
-// Whether a tile, see ChannelTile, may leave out columns and have any units outside the image;
-// otherwise these are only such that not every tap meets. That costs code, and 2% of the time of a
-// whole 3x3 tile, but for 5x5 pixels, or 33x33 with dilation 12, it saves 30%.
-template <int kHeight, int kWidth, int kStride, bool kSpread>
-inline constexpr bool kIsPartial = kWidth == 0 || (kHeight != 0 && kStride == 1 && !kSpread);
-
 // kHeight and kWidth are the taps along each axis, and kStride the stride of both in units; or 0
-// for any.
-template <class S, int kHeight, int kWidth, int kStride, bool kSpread>
+// for any. A partial tile may leave out columns and have any units outside the image; in others
+// these are only such that not every tap meets. To choose between them as it runs costs a tile of
+// bfloat16 3x3 10%.
+template <class S, int kHeight, int kWidth, int kStride, bool kPartial>
 struct ChannelTile {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   using V = typename S::Vector;
   using Sums = V[kChannelRows][kChannelColumns];
   static constexpr int kCount = kLanes<A>;
-  static constexpr bool kPartial = kIsPartial<kHeight, kWidth, kStride, kSpread>;
+  static constexpr int kRows = kHeight != 0 ? (kChannelRows - 1) * kStride + kHeight : 1;
 
   const ChannelArrays<S>& arrays;
   TileRows<E> rows;
+  const E* all_rows[kRows];  // if kHeight is not 0: where those of `rows` are
   int64_t rows_used, columns_used;
   int64_t width;                   // taps of a row
   int64_t row_stride;              // kStride, or units between output rows
@@ -115,52 +112,60 @@ struct ChannelTile {
   Steps in_steps;                  // between units, or between windows if kStride is 0
   Steps out_steps;                 // between output columns
 
-  // `first` is the place of the first input channel, `out` that of the first output channel.
+  // `channel` is the first input channel, `out` the place of the first output channel.
   template <class Load>
-  DEPTHWISE_INLINE void Run(const Load& load, int64_t first, const A* taps, const A* bias,
+  DEPTHWISE_INLINE void Run(const Load& load, int64_t channel, const A* taps, const A* bias,
                             E* out) const {
     V sums[kChannelRows][kChannelColumns] = {};
-    TileRows<E> input = rows;
-    input.row += first;
     if constexpr (kHeight != 0) {
-      AddAll(load, sums, input, taps);
+      AddAll(load, sums, channel, taps);
     } else {
-      AddRows(load, sums, input, taps);
+      AddRows(load, sums, channel, taps);
     }
     const V added = LoadUnaligned<V>(bias);
+    if (kCanStream<S> && arrays.stream) {
+      Store<true>(sums, added, out);
+    } else {
+      Store<false>(sums, added, out);
+    }
+  }
+
+  template <bool kStream>
+  DEPTHWISE_INLINE void Store(const Sums& sums, V added, E* out) const {
 #pragma GCC unroll 2
     for (int i = 0; i < kChannelRows; ++i, out = Step(out, arrays.out_row_step)) {
       if (i >= rows_used) break;
+      E* to = out;
 #pragma GCC unroll 8
       for (int j = 0; j < kChannelColumns; ++j) {
         if (kPartial && j >= columns_used) break;
-        StoreVector<S>(out_steps.From(out, j), sums[i][j] + added, arrays.stream);
+        StoreVector<S>(out_steps.Walk(to, j), sums[i][j] + added, kStream);
       }
     }
   }
 
   // With all rows unrolled and all taps in registers 3x3 takes 3 to 10% less time than row by row.
   template <class Load>
-  DEPTHWISE_INLINE void AddAll(const Load& load, Sums& sums, TileRows<E> input,
-                               const A* taps) const {
+  DEPTHWISE_INLINE void AddAll(const Load& load, Sums& sums, int64_t channel, const A* taps) const {
     V tap[kHeight][kWidth];
 #pragma GCC unroll 8
     for (int di = 0; di < kHeight; ++di) LoadTaps(taps + di * kWidth * kCount, tap[di]);
-    ForEachSize<(kChannelRows - 1) * kStride + kHeight>([&](auto row) DEPTHWISE_INLINE_LAMBDA {
+    ForEachSize<kRows>([&](auto row) DEPTHWISE_INLINE_LAMBDA {
       constexpr int r = decltype(row)::value;
       if (r < rows.row_begin || r >= rows.row_end) return;
       constexpr int kFirst = r < kHeight ? 0 : (r - kHeight) / kStride + 1;
       constexpr int kLast = r / kStride < kChannelRows ? r / kStride : kChannelRows - 1;
-      AddTaps<kFirst, kLast>(load, sums, input.row, tap[r - kFirst * kStride],
+      AddTaps<kFirst, kLast>(load, sums, all_rows[r] + channel, tap[r - kFirst * kStride],
                              tap[r - kLast * kStride], unit_begin, unit_end);
-      input.Advance();
     });
   }
 
   // One input row after the other, first those of output row 0 alone, then those that both have.
   template <class Load>
-  DEPTHWISE_INLINE void AddRows(const Load& load, Sums& sums, TileRows<E> input,
+  DEPTHWISE_INLINE void AddRows(const Load& load, Sums& sums, int64_t channel,
                                 const A* taps) const {
+    TileRows<E> input = rows;
+    input.row += channel;
     int64_t r = rows.row_begin;
     taps += r * width * kCount;
     const auto add = [&](auto first, auto last, int64_t end) DEPTHWISE_INLINE_LAMBDA {
@@ -205,9 +210,10 @@ struct ChannelTile {
     constexpr int kEdge = kPartial ? kUnits : kTaps - 1;  // units that may be others, at either end
 #pragma GCC unroll 32
     for (int unit = 0; unit < kUnits; ++unit) {
+      const E* const from = in_steps.Walk(row, unit);
       if (unit < kEdge && unit < begin) continue;
       if (unit >= kUnits - kEdge && unit >= end) continue;
-      V x = load(in_steps.From(row, unit));
+      V x = load(from);
       Pin(x);
 #pragma GCC unroll 8
       for (int j = 0; j < kChannelColumns; ++j) {
@@ -252,10 +258,12 @@ struct ChannelTile {
       const V of_first = LoadUnaligned<V>(first_taps + dj * kCount);
       const V of_last = LoadUnaligned<V>(last_taps + dj * kCount);
       int64_t unit = dj;
+      const E* column = row;
 #pragma GCC unroll 8
       for (int j = 0; j < kChannelColumns; ++j, unit += unit_stride) {
+        const E* const from = in_steps.Walk(column, j);
         if (unit < unit_begin || unit >= unit_end) continue;
-        V x = load(in_steps.From(row, j));
+        V x = load(from);
         Pin(x);
         sums[kFirst][j] += x * of_first;
         if constexpr (kFirst != kLast) sums[kLast][j] += x * of_last;
@@ -266,16 +274,18 @@ struct ChannelTile {
 
 // Computes a tile for all vectors of channels. `rows` begin at its first window, `out` at its first
 // output.
-template <class S, int kHeight, int kWidth, int kStride, bool kSpread>
+template <class S, int kHeight, int kWidth, int kStride, bool kPartial, bool kSpread>
 DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& axis,
                                   const ColumnTile& columns,
                                   const TileRows<typename S::Element>& rows, int64_t rows_used,
                                   const typename S::Accumulator* taps, typename S::Element* out) {
   using E = typename S::Element;
+  using Tile = ChannelTile<S, kHeight, kWidth, kStride, kPartial>;
   const int64_t unit_step = axis.in_step * arrays.in_column_step;
-  const ChannelTile<S, kHeight, kWidth, kStride, kSpread> tile{
+  Tile tile{
       .arrays = arrays,
       .rows = rows,
+      .all_rows = {},
       .rows_used = rows_used,
       .columns_used = columns.count,
       .width = kWidth != 0 ? kWidth : axis.window,
@@ -289,6 +299,12 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
       .in_steps = Steps::Of<E>(kStride != 0 ? unit_step : axis.stride * unit_step),
       .out_steps = Steps::Of<E>(axis.out_step * arrays.out_column_step),
   };
+  if constexpr (kHeight != 0) {
+    TileRows<E> input = rows;
+    for (int64_t r = rows.row_begin; r < rows.row_end; ++r, input.Advance()) {
+      tile.all_rows[r] = input.row;
+    }
+  }
   const typename S::Accumulator* bias = arrays.bias;
   for (int64_t v = arrays.first_vector; v < arrays.last_vector; ++v) {
     const int64_t channel = arrays.vectors.First(v);
@@ -303,15 +319,16 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
   }
 }
 
-// The same for filters of any width, with stride 1 or any.
-template <class S, int kStride, bool kSpread>
-__attribute__((noinline)) void ComputeAnyTile(const ChannelArrays<S>& arrays, const Axis& axis,
-                                              const ColumnTile& columns,
-                                              const TileRows<typename S::Element>& rows,
-                                              int64_t rows_used,
-                                              const typename S::Accumulator* taps,
-                                              typename S::Element* out) {
-  ComputeTile<S, 0, 0, kStride, kSpread>(arrays, axis, columns, rows, rows_used, taps, out);
+// The same, out of the way of whole tiles.
+template <class S, int kHeight, int kWidth, int kStride, bool kSpread>
+__attribute__((noinline)) void ComputePartialTile(const ChannelArrays<S>& arrays, const Axis& axis,
+                                                  const ColumnTile& columns,
+                                                  const TileRows<typename S::Element>& rows,
+                                                  int64_t rows_used,
+                                                  const typename S::Accumulator* taps,
+                                                  typename S::Element* out) {
+  ComputeTile<S, kHeight, kWidth, kStride, true, kSpread>(arrays, axis, columns, rows, rows_used,
+                                                          taps, out);
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA

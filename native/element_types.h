@@ -125,8 +125,8 @@ struct BFloat16 : Narrow16<BFloat16> {
     return reinterpret_cast<Vector>(__builtin_convertvector(bits, Vec32) << 16);
 #endif
   }
-  // Rounds to nearest even. Rounding could carry a NaN into an infinity: NaNs are cut instead,
-  // with the quiet bit set.
+  // Rounds to nearest even. A NaN stays one: those of sums are the CPU's own or come from an
+  // element, and either way their lower halves are zero, from where no rounding carries.
   static DEPTHWISE_INLINE Bits16 Narrow(Vector v) {
 #if defined(__AVX512F__)
     const __m512i bits = reinterpret_cast<__m512i>(v);
@@ -134,17 +134,14 @@ struct BFloat16 : Narrow16<BFloat16> {
         _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, 29, 27, 25, 23, 21, 19,
                          17, 15, 13, 11, 9, 7, 5, 3, 1);
     const __mmask16 is_odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
-    const __mmask16 is_nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
     __m512i rounded = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
     rounded = _mm512_mask_add_epi32(rounded, is_odd, bits, _mm512_set1_epi32(0x8000));
-    rounded = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x400000));
     return reinterpret_cast<Bits16>(
         _mm512_castsi512_si256(_mm512_permutexvar_epi16(odd_words, rounded)));
 #else
     const Vec32 bits = reinterpret_cast<Vec32>(v);
     const Vec32 rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-    const Vec32 nan = reinterpret_cast<Vec32>((bits & 0x7fffffffu) > 0x7f800000u);
-    return __builtin_convertvector(Select(nan, bits | 0x400000u, rounded) >> 16, Bits16);
+    return __builtin_convertvector(rounded >> 16, Bits16);
 #endif
   }
 };
