@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "cpu.h"
+#include "sleeping_place.h"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -58,7 +59,7 @@ struct Pool {
   alignas(64) std::atomic<int64_t> next_range{0};
 
   alignas(64) std::atomic<int> sleepers{0};
-  std::atomic<uint32_t> wake_ups{0};  // what sleepers wait on
+  std::atomic<SleepingPlace*> places{nullptr};  // of all workers
 };
 
 // Never destroyed, and its threads are never joined: the process ends while they sleep. A static
@@ -91,6 +92,7 @@ void ForgetWorkers() {
   pool.workers = 0;
   pool.state.store(0);
   pool.sleepers.store(0);
+  pool.places.store(nullptr);
 }
 
 // Registered when the library is loaded: a flag for "at the first use" could be caught by a fork.
@@ -146,15 +148,19 @@ bool TakeSeat() {
   return false;
 }
 
-// Sleeps on an atomic (a futex on Linux). A condition variable took the same time within the noise,
-// and has a mutex, which a fork can catch locked.
-bool TakeSeatOrSleep() {
+// A condition variable took the same time as the atomic of a SleepingPlace within the noise, and
+// has a mutex, which a fork can catch locked.
+bool TakeSeatOrSleep(SleepingPlace& place) {
+  place.LieDown();
   pool.sleepers.fetch_add(1);
-  const uint32_t wake_ups = pool.wake_ups.load();
-  const bool seated = TakeSeat();
-  if (!seated) pool.wake_ups.wait(wake_ups);
+  const bool is_seated = TakeSeat();
+  if (is_seated) {
+    place.GetUp();
+  } else {
+    place.Sleep();
+  }
   pool.sleepers.fetch_sub(1);
-  return seated;
+  return is_seated;
 }
 
 // Wakes sleepers for the seats that no idle worker will take, but two at most: each of them calls
@@ -166,15 +172,20 @@ void WakeForOpenSeats() {
   const int open = static_cast<int>(state / kSeat), seated = static_cast<int>(state % kSeat);
   const int sleepers = pool.sleepers.load();
   const int idle = pool.workers - sleepers - seated;
-  const int missing = std::min({open - idle, sleepers, 2});
-  if (missing <= 0) return;
-  pool.wake_ups.fetch_add(1);
-  for (int i = 0; i < missing; ++i) pool.wake_ups.notify_one();
+  int missing = std::min({open - idle, sleepers, 2});
+  for (SleepingPlace* place = pool.places.load(); place != nullptr && missing > 0;
+       place = place->next) {
+    if (place->Wake()) --missing;
+  }
 }
 
 void Work() {
+  auto* const place = new SleepingPlace;  // for good, as is the thread
+  place->next = pool.places.load();
+  while (!pool.places.compare_exchange_weak(place->next, place)) {
+  }
   while (true) {
-    if (!PollUntil(TakeSeat) && !TakeSeatOrSleep()) continue;
+    if (!PollUntil(TakeSeat) && !TakeSeatOrSleep(*place)) continue;
     WakeForOpenSeats();
     // Rounding and flushing of subnormals as the caller has them: else the bits of a result would
     // depend on which thread computed it. Together with fegetenv() 0.12 us.

@@ -258,3 +258,39 @@ for _ in range(3):
 time.sleep(0.2)
 """
     )
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs Linux and two processors",
+)
+def test_workers_wake_beside_the_caller() -> None:
+    """After a pause a worker starts on another processor than the caller's, and is free again."""
+    output_of(
+        PREAMBLE
+        + """
+import time
+depthwise.set_num_threads(2)
+others = set(os.listdir("/proc/self/task"))
+assert run() == want
+[worker] = set(os.listdir("/proc/self/task")) - others
+def processor(thread):
+    with open(f"/proc/self/task/{thread}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[36]
+beside = 0
+for _ in range(30):
+    time.sleep(0.02)  # from some milliseconds on a virtual processor counts as gone
+    assert run() == want
+    beside += processor(worker) != processor(threading.get_native_id())
+assert beside >= 20, beside
+time.sleep(0.02)
+allowed = os.sched_getaffinity(0)
+assert os.sched_getaffinity(int(worker)) == allowed
+os.sched_setaffinity(int(worker), {min(allowed)})
+for _ in range(10):
+    time.sleep(0.002)
+    assert run() == want
+time.sleep(0.02)
+assert os.sched_getaffinity(int(worker)) == {min(allowed)}, "what the user chose is kept"
+"""
+    )
