@@ -1,8 +1,6 @@
 // The Python module depthwise._native. Each binding has the same steps: check what the kernels
 // rely on, typed views of the arrays, release the GIL, one call into dispatch.h.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 #endif
 
+#include "array_view.h"
 #include "dispatch.h"
 #include "output_memory.h"
 #include "parallel.h"
@@ -27,11 +26,6 @@ using namespace nb::literals;
 
 namespace depthwise {
 namespace {
-
-using InputArray = nb::ndarray<nb::ro, nb::ndim<4>, nb::device::cpu>;
-using OutputArray = nb::ndarray<nb::ndim<4>, nb::c_contig, nb::device::cpu>;
-using BiasArray = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using FilterArray = nb::ndarray<nb::ro, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
 // Releases the GIL for its scope. nanobind's guard does not survive a daemon thread that is in a
 // call when the interpreter exits: up to Python 3.13 taking the GIL then unwinds the thread,
@@ -58,113 +52,100 @@ class ReleasedGil {
   PyThreadState* state_;
 };
 
-Strides StridesOf(const nb::ndarray<nb::ro>& array, bool channels_last) {
-  const int row = channels_last ? 1 : 2;
-  return {array.stride(0), array.stride(row), array.stride(row + 1),
-          array.stride(channels_last ? 3 : 1)};
-}
-
-template <class Array>
-void CheckShape(const Array& array, const char* name, size_t element_size, int64_t s0, int64_t s1,
-                int64_t s2, int64_t s3) {
-  const int64_t expected[] = {s0, s1, s2, s3};
-  bool matches = array.itemsize() == element_size;
-  for (size_t axis = 0; axis < 4; ++axis) {
-    matches = matches && static_cast<int64_t>(array.shape(axis)) == expected[axis];
-  }
-  if (!matches) {
-    throw std::invalid_argument(std::string(name) + " does not fit geometry and dtype");
-  }
-}
-
-template <class Array>
-void CheckImages(const Array& array, const char* name, size_t element_size, const Geometry& g,
-                 int64_t height, int64_t width, int64_t channels) {
-  if (g.channels_last) {
-    CheckShape(array, name, element_size, g.batch, height, width, channels);
-  } else {
-    CheckShape(array, name, element_size, g.batch, channels, height, width);
-  }
-}
-
 size_t ElementSize(int dtype) {
   if (dtype < 0 || dtype >= kNumDTypes) throw std::invalid_argument("dtype is not a known code");
   return kElementSize[dtype];
 }
 
-template <class Array>
-void CheckInput(const Array& array, const char* name, size_t element_size, const Geometry& g) {
-  CheckImages(array, name, element_size, g, g.in_height, g.in_width, g.in_channels);
+// The views of the three arrays, which have to fit the geometry.
+ArrayView ViewImages(nb::handle array, const char* name, bool writable, size_t size,
+                     const Geometry& g, int64_t height, int64_t width, int64_t channels) {
+  if (g.channels_last) return {array, name, writable, size, {g.batch, height, width, channels}};
+  return {array, name, writable, size, {g.batch, channels, height, width}};
 }
 
-template <class Array>
-void CheckOutput(const Array& array, const char* name, size_t element_size, const Geometry& g) {
-  CheckImages(array, name, element_size, g, g.out_height, g.out_width, g.OutputChannels());
+ArrayView ViewInput(nb::handle array, const char* name, bool writable, size_t size,
+                    const Geometry& g) {
+  return ViewImages(array, name, writable, size, g, g.in_height, g.in_width, g.in_channels);
 }
 
-template <class Array>
-void CheckFilter(const Array& array, const char* name, size_t element_size, const Geometry& g) {
-  CheckShape(array, name, element_size, g.filter_height, g.filter_width, g.in_channels,
-             g.channel_multiplier);
+ArrayView ViewOutput(nb::handle array, const char* name, bool writable, size_t size,
+                     const Geometry& g) {
+  return ViewImages(array, name, writable, size, g, g.out_height, g.out_width, g.OutputChannels());
 }
 
-void CheckBias(const BiasArray& bias, size_t element_size, const Geometry& g) {
-  if (bias.itemsize() != element_size ||
-      static_cast<int64_t>(bias.shape(0)) != g.OutputChannels()) {
-    throw std::invalid_argument("bias does not fit geometry and dtype");
-  }
+ArrayView ViewFilter(nb::handle array, const char* name, bool writable, size_t size,
+                     const Geometry& g) {
+  return {array,
+          name,
+          writable,
+          size,
+          {g.filter_height, g.filter_width, g.in_channels, g.channel_multiplier}};
 }
 
-void ForwardBinding(const Geometry& g, int dtype, const InputArray& input,
-                    const FilterArray& filter, const OutputArray& output,
-                    const std::optional<BiasArray>& bias) {
+void ForwardBinding(const Geometry& g, int dtype, nb::handle input, nb::handle filter,
+                    nb::handle output, nb::handle bias) {
   const size_t size = ElementSize(dtype);
-  CheckInput(input, "input", size, g);
-  CheckFilter(filter, "filter", size, g);
-  CheckOutput(output, "output", size, g);
-  if (bias) CheckBias(*bias, size, g);
+  const ArrayView input_view = ViewInput(input, "input", false, size, g);
+  const ArrayView filter_view = ViewFilter(filter, "filter", false, size, g);
+  const ArrayView output_view = ViewOutput(output, "output", true, size, g);
+  std::optional<ArrayView> bias_view;
+  if (!bias.is_none()) {
+    bias_view.emplace(bias, "bias", false, size,
+                      std::initializer_list<int64_t>{g.OutputChannels()});
+    bias_view->RequireContiguous("bias");
+  }
+  input_view.RequireAligned("input");
+  filter_view.RequireContiguous("filter");
+  output_view.RequireContiguous("output");
   const ForwardProblem problem{g,
-                               input.data(),
-                               StridesOf(nb::ndarray<nb::ro>(input), g.channels_last),
-                               filter.data(),
+                               input_view.data(),
+                               input_view.ImageStrides(g.channels_last),
+                               filter_view.data(),
                                DenseFilterStrides(g),
-                               bias ? bias->data() : nullptr,
-                               output.data(),
-                               StridesOf(nb::ndarray<nb::ro>(output), g.channels_last)};
+                               bias_view ? bias_view->data() : nullptr,
+                               output_view.data(),
+                               output_view.ImageStrides(g.channels_last)};
   const ReleasedGil released;
   Forward(static_cast<DType>(dtype), problem);
 }
 
-void BackpropInputBinding(const Geometry& g, int dtype, const FilterArray& filter,
-                          const InputArray& out_backprop, const OutputArray& input_backprop) {
+void BackpropInputBinding(const Geometry& g, int dtype, nb::handle filter, nb::handle out_backprop,
+                          nb::handle input_backprop) {
   const size_t size = ElementSize(dtype);
-  CheckFilter(filter, "filter", size, g);
-  CheckOutput(out_backprop, "out_backprop", size, g);
-  CheckInput(input_backprop, "input_backprop", size, g);
+  const ArrayView filter_view = ViewFilter(filter, "filter", false, size, g);
+  const ArrayView out_view = ViewOutput(out_backprop, "out_backprop", false, size, g);
+  const ArrayView input_view = ViewInput(input_backprop, "input_backprop", true, size, g);
+  filter_view.RequireContiguous("filter");
+  out_view.RequireAligned("out_backprop");
+  input_view.RequireContiguous("input_backprop");
   const ForwardProblem problem{Transposed(g),
-                               out_backprop.data(),
-                               StridesOf(nb::ndarray<nb::ro>(out_backprop), g.channels_last),
-                               filter.data(),
+                               out_view.data(),
+                               out_view.ImageStrides(g.channels_last),
+                               filter_view.data(),
                                DenseFilterStrides(g),
                                nullptr,
-                               input_backprop.data(),
-                               StridesOf(nb::ndarray<nb::ro>(input_backprop), g.channels_last)};
+                               input_view.data(),
+                               input_view.ImageStrides(g.channels_last)};
   const ReleasedGil released;
   Forward(static_cast<DType>(dtype), problem);
 }
 
-void BackpropFilterBinding(const Geometry& g, int dtype, const InputArray& input,
-                           const InputArray& out_backprop, const OutputArray& filter_backprop) {
+void BackpropFilterBinding(const Geometry& g, int dtype, nb::handle input, nb::handle out_backprop,
+                           nb::handle filter_backprop) {
   const size_t size = ElementSize(dtype);
-  CheckInput(input, "input", size, g);
-  CheckOutput(out_backprop, "out_backprop", size, g);
-  CheckFilter(filter_backprop, "filter_backprop", size, g);
+  const ArrayView input_view = ViewInput(input, "input", false, size, g);
+  const ArrayView out_view = ViewOutput(out_backprop, "out_backprop", false, size, g);
+  const ArrayView filter_view = ViewFilter(filter_backprop, "filter_backprop", true, size, g);
+  input_view.RequireAligned("input");
+  out_view.RequireAligned("out_backprop");
+  filter_view.RequireContiguous("filter_backprop");
   const FilterGradientProblem problem{g,
-                                      input.data(),
-                                      StridesOf(nb::ndarray<nb::ro>(input), g.channels_last),
-                                      out_backprop.data(),
-                                      StridesOf(nb::ndarray<nb::ro>(out_backprop), g.channels_last),
-                                      filter_backprop.data()};
+                                      input_view.data(),
+                                      input_view.ImageStrides(g.channels_last),
+                                      out_view.data(),
+                                      out_view.ImageStrides(g.channels_last),
+                                      filter_view.data()};
   const ReleasedGil released;
   FilterGradient(static_cast<DType>(dtype), problem);
 }
@@ -292,21 +273,14 @@ NB_MODULE(_native, m) {
         "Frees the memory of past outputs that is kept for later ones; returns its size.");
   m.attr("max_kept_bytes") = kMaxKeptBytes;
 
-  // Without noconvert() nanobind would copy an array that does not fit, and the result be lost.
-  m.def("forward", &ForwardBinding, "geometry"_a, "dtype"_a, nb::arg("input").noconvert(),
-        nb::arg("filter").noconvert(), nb::arg("output").noconvert(),
-        nb::arg("bias").noconvert() = nb::none(),
-        "Computes output, plus a bias for each of its channels; input may have any strides, the "
-        "others are C-contiguous.");
-
-  m.def("backprop_input", &BackpropInputBinding, "geometry"_a, "dtype"_a,
-        nb::arg("filter").noconvert(), nb::arg("out_backprop").noconvert(),
-        nb::arg("input_backprop").noconvert(),
-        "Computes input_backprop; out_backprop may have any strides, the others are C-contiguous.");
-  m.def("backprop_filter", &BackpropFilterBinding, "geometry"_a, "dtype"_a,
-        nb::arg("input").noconvert(), nb::arg("out_backprop").noconvert(),
-        nb::arg("filter_backprop").noconvert(),
-        "Computes filter_backprop, C-contiguous; input and out_backprop may have any strides.");
+  m.def("forward", &ForwardBinding, "geometry"_a, "dtype"_a, "input"_a, "filter"_a, "output"_a,
+        "bias"_a = nb::none(),
+        "Computes output, plus a bias for each of its channels. BufferError, and nothing computed, "
+        "if the input is not aligned or one of the others not contiguous.");
+  m.def("backprop_input", &BackpropInputBinding, "geometry"_a, "dtype"_a, "filter"_a,
+        "out_backprop"_a, "input_backprop"_a, "Likewise computes input_backprop.");
+  m.def("backprop_filter", &BackpropFilterBinding, "geometry"_a, "dtype"_a, "input"_a,
+        "out_backprop"_a, "filter_backprop"_a, "Likewise computes filter_backprop.");
 
   m.def("forward_at", &ForwardAt, "geometry"_a, "dtype"_a, "input"_a, "input_strides"_a, "filter"_a,
         "taps_together"_a, "bias"_a, "output"_a,

@@ -139,10 +139,10 @@ def test_the_forward_binding_refuses_arrays_that_do_not_fit() -> None:
         (99, input, filter, output),
     ]
     for arguments in wrong:
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises((TypeError, ValueError, BufferError)):
             _native.forward(native_geometry, *arguments)
     output.flags.writeable = False
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((TypeError, ValueError, BufferError)):
         _native.forward(native_geometry, code, input, filter, output)
     assert not output.any()
 
@@ -163,15 +163,37 @@ def test_the_bindings_of_gradients_refuse_arrays_that_do_not_fit(operation: Oper
             array.astype(np.float64),
             array.astype(np.float16).view(np.uint16),
         ]
-        if names[place] == "filter" or array is right[-1]:
+        if array is right[-1]:
             wrong_arrays.append(array[:, ::-1])
         for wrong in wrong_arrays:
             arguments = [*right[:place], wrong, *right[place + 1 :]]
-            with pytest.raises((TypeError, ValueError)):
+            with pytest.raises((TypeError, ValueError, BufferError)):
                 operation.native(native_geometry, code, *arguments)
     for wrong_code in (-1, 99):
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises((TypeError, ValueError, BufferError)):
             operation.native(native_geometry, wrong_code, *right)
     right[-1].flags.writeable = False
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((TypeError, ValueError, BufferError)):
         operation.native(native_geometry, code, *right)
+
+
+@EVERY_OPERATION
+def test_the_bindings_leave_what_they_cannot_read_in_place(operation: Operation) -> None:
+    """They say so and write nothing; `_kernels` then copies the operand."""
+    case = Case((5, 6), (3, 3), 3, 2, batch=2)
+    geometry = make_geometry(case.shapes["input"], case.shapes["filter"], [1] * 4, "SAME")
+    code = _numpy._dtype_and_code(np.dtype(np.float32))[1]
+    right = [np.ones(case.shapes[name], np.float32) for name in operation.operands]
+    result = np.zeros(case.shapes[operation.result], np.float32)
+    for place, array in enumerate(right):
+        memory = np.empty(array.nbytes + 1, np.uint8)
+        unreadable = [memory[1:].view(np.float32).reshape(array.shape)]
+        if operation.operands[place] == "filter":
+            unreadable.append(array[:, ::-1])
+        for operand in unreadable:
+            operands = [*right[:place], operand, *right[place + 1 :]]
+            with pytest.raises(BufferError, match=operation.operands[place]):
+                operation.native(_kernels.lower(geometry), code, *operands, result)
+            assert not result.any()
+    operation.native(_kernels.lower(geometry), code, *right, result)
+    assert result.any()

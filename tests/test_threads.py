@@ -282,7 +282,7 @@ for _ in range(30):
     time.sleep(0.02)  # from some milliseconds on a virtual processor counts as gone
     assert run() == want
     beside += processor(worker) != processor(threading.get_native_id())
-assert beside >= 20, beside
+assert beside >= 15, beside  # and 7 where nothing keeps them apart
 time.sleep(0.02)
 allowed = os.sched_getaffinity(0)
 assert os.sched_getaffinity(int(worker)) == allowed

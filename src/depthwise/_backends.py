@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from numpy import ndarray
 
@@ -64,7 +64,7 @@ class Backend(Protocol):
 def find_backend(first: Any, second: Any, arguments: tuple[str, str]) -> Backend:
     """Return the backend for two arguments of these names, whose types have to agree."""
     first_type, second_type = type(first), type(second)
-    backend = _known.get(first_type) or _find(first_type)
+    backend: Any = _known.get(first_type) or _find(first_type)
     if first_type is not second_type:
         other = _known.get(second_type) or _find(second_type)
         # Any library may stand behind _dlpack.
@@ -73,7 +73,8 @@ def find_backend(first: Any, second: Any, arguments: tuple[str, str]) -> Backend
                 f"{arguments[1]} is a {_name_of(second_type)}, {arguments[0]} is a "
                 f"{_name_of(first_type)}; needed the same array type"
             )
-    return cast(Backend, backend)
+    found: Backend = backend
+    return found
 
 
 def _find(array_type: type) -> ModuleType:

@@ -95,10 +95,21 @@ def make_geometry(
     The last two are the arguments that the shapes come from. Raises TypeError, ValueError or
     OverflowError with a message that names the argument, what was given and what was needed.
     """
-    options = normalize_options(strides, padding, data_format, dilations)
+    strides, padding, data_format, dilations = normalize_options(
+        strides, padding, data_format, dilations
+    )
     if input_argument == "input" and filter_argument == "filter":  # Fewer to look up: 0.1 us less.
-        return solve_geometry(input_shape, filter_shape, *options)
-    return solve_geometry(input_shape, filter_shape, *options, input_argument, filter_argument)
+        return solve_geometry(input_shape, filter_shape, strides, padding, data_format, dilations)
+    return solve_geometry(
+        input_shape,
+        filter_shape,
+        strides,
+        padding,
+        data_format,
+        dilations,
+        input_argument,
+        filter_argument,
+    )
 
 
 def normalize_options(

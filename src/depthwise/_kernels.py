@@ -4,17 +4,14 @@ PyTorch takes its results, its dtype codes and its geometries from here too, but
 by address (``_torch_ops``). JAX has XLA call them (``_jax_operation``).
 
 Requirements that shaped this file:
-- any memory layout is accepted; what the kernels cannot read in place (byte order, alignment) is
-  copied here;
+- any memory layout is accepted; what the kernels cannot read in place is copied here;
 - inputs are never modified and never outlive the call;
-- a call on a tiny image costs microseconds: each line of ``_compute`` was timed;
-- the three functions differ in which arrays they take, and in nothing else.
+- a call on a tiny image costs microseconds: each line was timed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,99 +48,60 @@ def forward(
 ) -> Array:
     """Return the output, plus ``bias[k*channel_multiplier + q]`` if there is a bias.
 
-    `dtype` is that of the result, in native byte order, and `code` says what its bits mean: one of
-    the 16-bit types may be seen as integers. The same goes for the other two functions.
+    All arrays are of `dtype`, in native byte order, and `code` says what its bits mean: one of the
+    16-bit types may be seen as integers. The same goes for the other two functions.
     """
-    return _compute(
-        _native.forward,
-        geometry,
-        dtype,
-        code,
-        input,
-        filter,
-        ("input", "filter"),
+    output = empty_result(
         geometry.output_shape,
+        dtype,
         "input or padding",
-        input,
-        bias,
+        input if geometry.data_format == "NHWC" else None,
     )
+    try:
+        _native.forward(lower(geometry), code, input, filter, output, bias)
+    except BufferError:
+        input, filter = copied(input, dtype, "input"), copied(filter, dtype, "filter")
+        _native.forward(lower(geometry), code, input, filter, output, bias)
+    return output
 
 
 def backprop_input(
     geometry: Geometry, dtype: np.dtype[Any], code: int, filter: Array, out_backprop: Array
 ) -> Array:
     """Return the gradient with respect to the input."""
-    return _compute(
-        _native.backprop_input,
-        geometry,
-        dtype,
-        code,
-        filter,
-        out_backprop,
-        ("filter", "out_backprop"),
+    input_backprop = empty_result(
         geometry.input_shape,
+        dtype,
         "input_sizes",
-        out_backprop,
+        out_backprop if geometry.data_format == "NHWC" else None,
     )
+    try:
+        _native.backprop_input(lower(geometry), code, filter, out_backprop, input_backprop)
+    except BufferError:
+        filter = copied(filter, dtype, "filter")
+        out_backprop = copied(out_backprop, dtype, "out_backprop")
+        _native.backprop_input(lower(geometry), code, filter, out_backprop, input_backprop)
+    return input_backprop
 
 
 def backprop_filter(
     geometry: Geometry, dtype: np.dtype[Any], code: int, input: Array, out_backprop: Array
 ) -> Array:
     """Return the gradient with respect to the filter."""
-    return _compute(
-        _native.backprop_filter,
-        geometry,
-        dtype,
-        code,
-        input,
-        out_backprop,
-        ("input", "out_backprop"),
-        geometry.filter_shape,
-        "filter_sizes",
-    )
+    filter_backprop = empty_result(geometry.filter_shape, dtype, "filter_sizes", None)
+    try:
+        _native.backprop_filter(lower(geometry), code, input, out_backprop, filter_backprop)
+    except BufferError:
+        input = copied(input, dtype, "input")
+        out_backprop = copied(out_backprop, dtype, "out_backprop")
+        _native.backprop_filter(lower(geometry), code, input, out_backprop, filter_backprop)
+    return filter_backprop
 
 
-def _compute(
-    kernel: Callable[..., None],
-    geometry: Geometry,
-    dtype: np.dtype[Any],
-    code: int,
-    first: Array,
-    second: Array,
-    arguments: tuple[str, str],
-    shape: tuple[int, int, int, int],
-    causes: str,
-    image: Array | None = None,
-    bias: Array | None = None,
-) -> Array:
-    """Return the kernel's result, C-contiguous, of `dtype`.
-
-    `causes` are the arguments to blame for a shape that is too large; `image` is the argument that
-    becomes another image.
-    """
-    result = empty_result(shape, dtype, causes, image if geometry.data_format == "NHWC" else None)
-    if not result.size:
-        return result
-    # This is so for ordinary arrays, and sooner found out than what is asked for of the others.
-    if first.dtype is not dtype or not first.flags.carray:
-        first = _readable(first, dtype, arguments[0])
-    if second.dtype is not dtype or not second.flags.carray:
-        second = _readable(second, dtype, arguments[1])
-    if bias is None and dtype.itemsize != 2:
-        kernel(lower(geometry), code, first, second, result)
-        return result
-    arrays = [first, second, result] if bias is None else [first, second, result, bias]
-    if dtype.itemsize == 2:  # As integers: not every buffer protocol knows these types.
-        arrays = [array.view(np.uint16) for array in arrays]
-    kernel(lower(geometry), code, *arrays)
-    return result
-
-
-def _readable(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
+def copied(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
     """Return `array` if the kernels can read it in place, else a copy that they can.
 
-    That is one that is aligned and in native byte order. Filters have to be C-contiguous, too.
+    That is one of `dtype` that is aligned. Filters have to be C-contiguous, too.
     """
     is_filter = argument == "filter"
     flags = array.flags

@@ -7,7 +7,6 @@ Takes what users pass, says what is wrong with it, and hands arrays of one suppo
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,9 @@ if TYPE_CHECKING:  # numpy.typing would take 3% of the import.
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
+
+# The codes of supported dtypes that were seen before, all in native byte order.
+_codes: dict[np.dtype[Any], int] = {}
 
 
 def trace_scope(name: str) -> AbstractContextManager[Any]:
@@ -79,22 +81,25 @@ def _as_arrays(
 ) -> tuple[Array, Array, np.dtype[Any], int]:
     """Return both arguments as arrays of one supported dtype, with that dtype and its code.
 
-    Nested lists become float32. The dtype is in native byte order, which the arrays need not be.
+    Nested lists become float32; what is not in native byte order is copied.
     """
-    if type(first) is ndarray and type(second) is ndarray and first.dtype is second.dtype:
-        try:
-            return first, second, *_dtype_and_code(first.dtype)
-        except TypeError as error:
-            raise TypeError(f"{arguments[0]} and {arguments[1]} have {error}") from None
+    if type(first) is ndarray and type(second) is ndarray:
+        dtype = first.dtype
+        if dtype is second.dtype and (code := _codes.get(dtype)) is not None:
+            return first, second, dtype, code
     first = _as_array(first, arguments[0])
     second = _as_array(second, arguments[1])
-    dtype_and_code = _dtype_and_code(first.dtype)
-    if dtype_and_code != _dtype_and_code(second.dtype):
+    dtype, code = _dtype_and_code(first.dtype)
+    if (dtype, code) != _dtype_and_code(second.dtype):
         raise TypeError(
             f"{arguments[1]} has dtype {second.dtype}, {arguments[0]} has {first.dtype}; needed "
             "the same dtype"
         )
-    return first, second, *dtype_and_code
+    first, second = (
+        _kernels.copied(array, dtype, argument)
+        for array, argument in zip((first, second), arguments, strict=True)
+    )
+    return first, second, dtype, code
 
 
 def _as_array(value: Any, argument: str) -> Array:
@@ -122,7 +127,6 @@ def _as_array(value: Any, argument: str) -> Array:
         return array.astype(np.float32)
 
 
-@lru_cache(maxsize=64)
 def _dtype_and_code(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
     """Return a supported dtype in native byte order and its code in the native module.
 
@@ -130,6 +134,10 @@ def _dtype_and_code(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
     """
     # A structured dtype may be named like anything; a name is only trusted without fields.
     name = dtype.name if dtype.fields is None else "structured"
-    if name not in _kernels.DTYPE_CODES:
+    code = _kernels.DTYPE_CODES.get(name)
+    if code is None:
         raise TypeError(f"dtype {dtype}; needed float16, bfloat16, float32 or float64")
-    return dtype if dtype.isnative else dtype.newbyteorder("="), _kernels.DTYPE_CODES[name]
+    if not dtype.isnative:
+        dtype = dtype.newbyteorder("=")
+    _codes[dtype] = code
+    return dtype, code
