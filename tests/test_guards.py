@@ -10,7 +10,7 @@ import pytest
 
 from cases import Case
 from comparator import DTYPES, Array, assert_matches
-from depthwise import _kernels, _native, _numpy
+from depthwise import _native, _numpy
 from depthwise._geometry import make_geometry
 from families import (
     channel_cases,
@@ -66,7 +66,7 @@ def run_into(
     as_buffers = [
         array.view(np.uint16) if dtype.itemsize == 2 else array for array in (*operands, result)
     ]
-    operation.native(_kernels.lower(geometry), code, *as_buffers)
+    operation.native(geometry.native, code, *as_buffers)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
@@ -125,7 +125,7 @@ def test_the_forward_binding_refuses_arrays_that_do_not_fit() -> None:
     input, filter = np.ones((1, 5, 6, 3), np.float32), np.ones((3, 3, 3, 2), np.float32)
     output = np.zeros((1, 5, 6, 6), np.float32)
     geometry = make_geometry(input.shape, filter.shape, [1] * 4, "SAME")
-    native_geometry = _kernels.lower(geometry)
+    native_geometry = geometry.native
     code = _numpy._dtype_and_code(np.dtype(np.float32))[1]
     wrong = [
         (code, input[:, 1:], filter, output),
@@ -151,7 +151,7 @@ def test_the_forward_binding_refuses_arrays_that_do_not_fit() -> None:
 def test_the_bindings_of_gradients_refuse_arrays_that_do_not_fit(operation: Operation) -> None:
     case = Case((5, 6), (3, 3), 3, 2, batch=2)
     geometry = make_geometry(case.shapes["input"], case.shapes["filter"], [1] * 4, "SAME")
-    native_geometry = _kernels.lower(geometry)
+    native_geometry = geometry.native
     code = _numpy._dtype_and_code(np.dtype(np.float32))[1]
     names = (*operation.operands, operation.result)
     right = [np.zeros(case.shapes[name], np.float32) for name in names]
@@ -193,7 +193,7 @@ def test_the_bindings_leave_what_they_cannot_read_in_place(operation: Operation)
         for operand in unreadable:
             operands = [*right[:place], operand, *right[place + 1 :]]
             with pytest.raises(BufferError, match=operation.operands[place]):
-                operation.native(_kernels.lower(geometry), code, *operands, result)
+                operation.native(geometry.native, code, *operands, result)
             assert not result.any()
-    operation.native(_kernels.lower(geometry), code, *right, result)
+    operation.native(geometry.native, code, *right, result)
     assert result.any()

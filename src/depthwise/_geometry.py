@@ -6,8 +6,7 @@ Requirements that shaped this file:
   memory;
 - a call on a tiny image costs microseconds, so that solved problems are cached.
 
-Called by the backends; calls ``_arguments`` for what users write and ``_axis`` for
-the arithmetic.
+Called by the backends; calls ``_arguments`` for what users write and ``_axis`` for the arithmetic.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
+from . import _native
 from ._arguments import explicit_padding, integers
 from ._axis import solve_axis
 
@@ -52,11 +52,16 @@ class Geometry:
         """in_channels * channel_multiplier."""
         return self.in_channels * self.channel_multiplier
 
-    # Cached, because a call on a tiny image would spend 5% of its time on making the tuple.
+    # Cached: to make the tuple would take 5% of a call on a tiny image.
     @cached_property
     def output_shape(self) -> tuple[int, int, int, int]:
         """Shape of the output, ordered by data_format."""
         return self._ordered(self.out_height, self.out_width, self.out_channels)
+
+    @cached_property
+    def output_size(self) -> int:
+        """Number of elements of the output."""
+        return self.batch * self.out_height * self.out_width * self.out_channels
 
     @cached_property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -73,6 +78,11 @@ class Geometry:
         """All of it as integers, in the order of the native struct, whose last field is NHWC."""
         *numbers, data_format = (getattr(self, field.name) for field in dataclasses.fields(self))
         return (*numbers, data_format == "NHWC")
+
+    @cached_property
+    def native(self) -> _native.Geometry:
+        """The native struct."""
+        return _native.Geometry(*self.fields)
 
     def _ordered(self, height: int, width: int, channels: int) -> tuple[int, int, int, int]:
         if self.data_format == "NHWC":
@@ -130,7 +140,7 @@ def normalize_options(
     if dilations is None:
         return strides, padding, data_format, (1, 1)
     dilations = integers(dilations, "dilations", 2)
-    if max(dilations) > 1 and max(strides) > 1:
+    if dilations != (1, 1) and max(dilations) > 1 and max(strides) > 1:
         raise ValueError(
             f"dilations is {list(dilations)} and strides is {list(strides)}; if a dilation is "
             "greater than 1, all strides must be 1"

@@ -12,7 +12,6 @@ Requirements that shaped this file:
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,17 +50,20 @@ def forward(
     All arrays are of `dtype`, in native byte order, and `code` says what its bits mean: one of the
     16-bit types may be seen as integers. The same goes for the other two functions.
     """
-    output = empty_result(
-        geometry.output_shape,
-        dtype,
-        "input or padding",
-        input if geometry.data_format == "NHWC" else None,
-    )
+    if 0 < geometry.output_size * dtype.itemsize < _REUSED_BYTES:  # Sooner told than below.
+        output = empty(geometry.output_shape, dtype)
+    else:
+        output = empty_result(
+            geometry.output_shape,
+            dtype,
+            "input or padding",
+            input if geometry.data_format == "NHWC" else None,
+        )
     try:
-        _native.forward(lower(geometry), code, input, filter, output, bias)
+        _native.forward(geometry.native, code, input, filter, output, bias)
     except BufferError:
         input, filter = copied(input, dtype, "input"), copied(filter, dtype, "filter")
-        _native.forward(lower(geometry), code, input, filter, output, bias)
+        _native.forward(geometry.native, code, input, filter, output, bias)
     return output
 
 
@@ -76,11 +78,11 @@ def backprop_input(
         out_backprop if geometry.data_format == "NHWC" else None,
     )
     try:
-        _native.backprop_input(lower(geometry), code, filter, out_backprop, input_backprop)
+        _native.backprop_input(geometry.native, code, filter, out_backprop, input_backprop)
     except BufferError:
         filter = copied(filter, dtype, "filter")
         out_backprop = copied(out_backprop, dtype, "out_backprop")
-        _native.backprop_input(lower(geometry), code, filter, out_backprop, input_backprop)
+        _native.backprop_input(geometry.native, code, filter, out_backprop, input_backprop)
     return input_backprop
 
 
@@ -90,11 +92,11 @@ def backprop_filter(
     """Return the gradient with respect to the filter."""
     filter_backprop = empty_result(geometry.filter_shape, dtype, "filter_sizes", None)
     try:
-        _native.backprop_filter(lower(geometry), code, input, out_backprop, filter_backprop)
+        _native.backprop_filter(geometry.native, code, input, out_backprop, filter_backprop)
     except BufferError:
         input = copied(input, dtype, "input")
         out_backprop = copied(out_backprop, dtype, "out_backprop")
-        _native.backprop_filter(lower(geometry), code, input, out_backprop, filter_backprop)
+        _native.backprop_filter(geometry.native, code, input, out_backprop, filter_backprop)
     return filter_backprop
 
 
@@ -113,12 +115,6 @@ def copied(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
         raise MemoryError(
             f"{argument} of shape {array.shape} has to be copied, which does not fit in memory"
         ) from None
-
-
-@lru_cache(maxsize=1024)
-def lower(geometry: Geometry) -> _native.Geometry:
-    """Return the native twin of `geometry`."""
-    return _native.Geometry(*geometry.fields)
 
 
 def empty_result(

@@ -182,7 +182,7 @@ def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: An
         geometry = _as_nhwc(geometry)
     output = _empty(geometry.output_shape, "input or padding", input.dtype, channels_last)
     _native.forward_at(
-        _kernels.lower(geometry),
+        geometry.native,
         DTYPES[input.dtype][1],
         input.data_ptr(),
         _strides(input, channels_last),
@@ -212,7 +212,7 @@ def _backprop_input_cpu(
         geometry = _as_nhwc(geometry)
     gradient = _empty(geometry.input_shape, "input_sizes", filter.dtype, channels_last)
     _native.backprop_input_at(
-        _kernels.lower(geometry),
+        geometry.native,
         DTYPES[filter.dtype][1],
         filter.data_ptr(),
         taps_together,
@@ -246,7 +246,7 @@ def _backprop_filter_cpu(
         out_backprop = out_backprop.contiguous(memory_format=order)
     gradient = _empty(geometry.filter_shape, "filter_sizes", input.dtype)
     _native.backprop_filter_at(
-        _kernels.lower(geometry),
+        geometry.native,
         DTYPES[input.dtype][1],
         input.data_ptr(),
         _strides(input, channels_last),
