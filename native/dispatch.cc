@@ -132,6 +132,10 @@ void* ThreadScratch(int64_t bytes) {
 // saves.
 constexpr double kParallelMultiplyAdds = 5e5;
 
+// Ranges of items that a thread takes, where there are more items. One by one 1024 items of 1 us,
+// of NCHW 32x512x14x14 3x3, take two threads 790 us instead of 640.
+constexpr int64_t kRangesPerThread = 16;
+
 // How many threads a problem is worth. The multiply-adds are counted at the smaller of the two
 // images: with a stride, that of the output.
 int ThreadsFor(const Geometry& g) {
@@ -190,7 +194,7 @@ void AddChunks(const FilterGradientKernels& kernels, const FilterGradientProblem
       turns.Pass(item % plan.groups);
     }
   };
-  ParallelFor(plan.items, threads == 1 ? plan.items : 1, run);
+  ParallelFor(plan.items, threads == 1 ? plan.items : 1, Order::kAscending, run);
   if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
 }
 
@@ -220,12 +224,13 @@ void Forward(DType dtype, const ForwardProblem& given) {
     }
     kernels.run(problem, plan, begin, end, scratch);
   };
-  ParallelFor(plan.items, threads == 1 ? plan.items : 1, run);
+  const int64_t grain = std::max<int64_t>(1, plan.items / (kRangesPerThread * threads));
+  ParallelFor(plan.items, threads == 1 ? plan.items : grain, Order::kAny, run);
   if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
   if (plan.repair_borders) {
     const auto repair = [&](int64_t begin, int64_t end) { kernels.repair(problem, begin, end); };
     const int64_t rows = g.batch * g.out_height;
-    ParallelFor(rows, threads == 1 ? rows : 8, repair);
+    ParallelFor(rows, threads == 1 ? rows : 8, Order::kAny, repair);
   }
 }
 
@@ -244,7 +249,7 @@ void FilterGradient(DType dtype, const FilterGradientProblem& given) {
   const int threads = ThreadsFor(g);
   const FilterGradientKernels& kernels = CurrentTable().filter_gradient[static_cast<int>(dtype)];
   const auto define = [&](bool only_not_finite) {
-    ParallelFor(taps, threads == 1 ? taps : 1, [&](int64_t begin, int64_t end) {
+    ParallelFor(taps, threads == 1 ? taps : 1, Order::kAny, [&](int64_t begin, int64_t end) {
       kernels.define(problem, only_not_finite, begin, end);
     });
   };

@@ -1,8 +1,13 @@
 // One pool of workers for the process. A caller that finds it free opens seats, workers take them,
-// and all of them and the caller draw ranges from a counter. When the ranges are gone the caller
+// and all of them and the caller draw ranges from counters. When the ranges are gone the caller
 // closes the seats and waits only for workers that have one: on a busy machine a worker can be
 // milliseconds late, and by then the caller has done the work alone. While two other programs
 // compute, 1000 calls of 600 us with 2 threads take 1.8 s, as with one; with GCC's OpenMP 10 s.
+//
+// There is a counter for each thread, at its own part of the ranges; a thread that is through with
+// its part helps in those of the others. So threads do not write next to each other, nor read what
+// another has in its cache, from this call or the last one: on two cores 56x56x96 7x7 takes 133
+// instead of 153 us, 28x28x256 3x3 37 instead of 45 (Xeon family 6 model 167).
 //
 // Times in this file: AMD EPYC (Zen 4), 2 cores of a virtual machine, 2026-11. All but the above
 // were taken at real-time priority, since the machine was in use.
@@ -37,7 +42,15 @@ struct Job {
   RangeBody body = nullptr;
   const void* context = nullptr;
   int64_t count = 0, grain = 1;
+  int parts = 1;
   std::fenv_t environment{};
+};
+
+// More threads than this share counters.
+constexpr int kMaxParts = 64;
+
+struct alignas(64) Counter {
+  std::atomic<int64_t> next_range{0};
 };
 
 constexpr uint32_t kSeat = 1 << 16;
@@ -56,7 +69,7 @@ struct Pool {
   alignas(64) std::atomic<uint32_t> state{0};
   Job job;
 
-  alignas(64) std::atomic<int64_t> next_range{0};
+  Counter counters[kMaxParts];  // of the parts of the job
 
   alignas(64) std::atomic<int> sleepers{0};
   std::atomic<SleepingPlace*> places{nullptr};  // of all workers
@@ -129,38 +142,51 @@ bool PollUntil(Condition condition) {
 
 int64_t Ranges(int64_t count, int64_t grain) { return (count - 1) / grain + 1; }
 
-void RunRanges() {
+// The first range of a part, or one more than the last of the part before.
+int64_t FirstRange(const Job& job, int part) {
+  return Ranges(job.count, job.grain) * part / job.parts;
+}
+
+// Begins with the part of that number.
+void RunRanges(int first_part) {
   const Job& job = pool.job;
-  const int64_t ranges = Ranges(job.count, job.grain);
-  while (true) {
-    const int64_t range = pool.next_range.fetch_add(1, std::memory_order_relaxed);
-    if (range >= ranges) return;
-    const int64_t begin = range * job.grain;
-    job.body(job.context, begin, begin + std::min(job.grain, job.count - begin));
+  for (int i = 0; i < job.parts; ++i) {
+    const int part = (first_part + i) % job.parts;
+    const int64_t end = FirstRange(job, part + 1);
+    std::atomic<int64_t>& next_range = pool.counters[part].next_range;
+    while (true) {
+      const int64_t range = next_range.fetch_add(1, std::memory_order_relaxed);
+      if (range >= end) break;
+      const int64_t begin = range * job.grain;
+      job.body(job.context, begin, begin + std::min(job.grain, job.count - begin));
+    }
   }
 }
 
-bool TakeSeat() {
+// Returns the number of the seat, from 1 on, or 0 if none is open.
+int TakeSeat() {
   uint32_t state = pool.state.load();
   while (state >= kSeat) {
-    if (pool.state.compare_exchange_weak(state, state - kSeat + 1)) return true;
+    if (pool.state.compare_exchange_weak(state, state - kSeat + 1)) {
+      return static_cast<int>(state / kSeat);
+    }
   }
-  return false;
+  return 0;
 }
 
 // A condition variable took the same time as the atomic of a SleepingPlace within the noise, and
 // has a mutex, which a fork can catch locked.
-bool TakeSeatOrSleep(SleepingPlace& place) {
+int TakeSeatOrSleep(SleepingPlace& place) {
   place.LieDown();
   pool.sleepers.fetch_add(1);
-  const bool is_seated = TakeSeat();
-  if (is_seated) {
+  const int seat = TakeSeat();
+  if (seat != 0) {
     place.GetUp();
   } else {
     place.Sleep();
   }
   pool.sleepers.fetch_sub(1);
-  return is_seated;
+  return seat;
 }
 
 // Wakes sleepers for the seats that no idle worker will take, but two at most: each of them calls
@@ -185,12 +211,14 @@ void Work() {
   while (!pool.places.compare_exchange_weak(place->next, place)) {
   }
   while (true) {
-    if (!PollUntil(TakeSeat) && !TakeSeatOrSleep(*place)) continue;
+    int seat = 0;
+    if (!PollUntil([&] { return (seat = TakeSeat()) != 0; })) seat = TakeSeatOrSleep(*place);
+    if (seat == 0) continue;
     WakeForOpenSeats();
     // Rounding and flushing of subnormals as the caller has them: else the bits of a result would
     // depend on which thread computed it. Together with fegetenv() 0.12 us.
     std::fesetenv(&pool.job.environment);
-    RunRanges();
+    RunRanges(seat);
     if (pool.state.fetch_sub(1) == 1) pool.state.notify_one();
   }
 }
@@ -243,7 +271,8 @@ void SetNumThreads(int n) {
   pool.refused.store(false);
 }
 
-void ParallelForRanges(int64_t count, int64_t grain, RangeBody body, const void* context) {
+void ParallelForRanges(int64_t count, int64_t grain, Order order, RangeBody body,
+                       const void* context) {
   if (count <= 0) return;
   const int threads = static_cast<int>(std::min<int64_t>(Ranges(count, grain), GetNumThreads()));
   if (threads == 1 || pool.busy.exchange(true)) {
@@ -251,12 +280,16 @@ void ParallelForRanges(int64_t count, int64_t grain, RangeBody body, const void*
     return;
   }
   StartWorkers(threads - 1);
-  pool.job = {body, context, count, grain, {}};
+  const int seats = std::min(threads - 1, pool.workers);
+  const int parts = order == Order::kAny ? std::min(seats + 1, kMaxParts) : 1;
+  pool.job = {body, context, count, grain, parts, {}};
   std::fegetenv(&pool.job.environment);
-  pool.next_range.store(0, std::memory_order_relaxed);
-  pool.state.store(static_cast<uint32_t>(std::min(threads - 1, pool.workers)) * kSeat);
+  for (int part = 0; part < parts; ++part) {
+    pool.counters[part].next_range.store(FirstRange(pool.job, part), std::memory_order_relaxed);
+  }
+  pool.state.store(static_cast<uint32_t>(seats) * kSeat);
   WakeForOpenSeats();
-  RunRanges();
+  RunRanges(0);
   pool.state.fetch_and(kSeat - 1);
   if (!PollUntil([] { return pool.state.load() == 0; })) {
     while (const uint32_t state = pool.state.load()) pool.state.wait(state);

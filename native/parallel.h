@@ -17,9 +17,14 @@ inline constexpr int kMaxThreads = 1024;
 int GetNumThreads();
 void SetNumThreads(int n);
 
+// In which order the ranges of a ParallelFor() begin: those that one thread does lie together, or
+// ascending, for ranges that wait for earlier ones.
+enum class Order { kAny, kAscending };
+
 // ParallelFor() without its template: body(context, begin, end) does the items [begin, end).
 using RangeBody = void (*)(const void* context, int64_t begin, int64_t end) noexcept;
-void ParallelForRanges(int64_t count, int64_t grain, RangeBody body, const void* context);
+void ParallelForRanges(int64_t count, int64_t grain, Order order, RangeBody body,
+                       const void* context);
 
 // Calls body(begin, end) for disjoint ranges that make up [0, count) and returns when all are done;
 // what they wrote is visible to the caller. Calls nothing if count is 0. grain is at least 1.
@@ -34,11 +39,11 @@ void ParallelForRanges(int64_t count, int64_t grain, RangeBody body, const void*
 // Aliasing: body is used in place, by several threads at a time, which is why it is const. An
 // exception that leaves it ends the process.
 template <class Body>
-void ParallelFor(int64_t count, int64_t grain, const Body& body) {
+void ParallelFor(int64_t count, int64_t grain, Order order, const Body& body) {
   const RangeBody call = [](const void* context, int64_t begin, int64_t end) noexcept {
     (*static_cast<const Body*>(context))(begin, end);
   };
-  ParallelForRanges(count, grain, call, &body);
+  ParallelForRanges(count, grain, order, call, &body);
 }
 
 }  // namespace depthwise
