@@ -150,17 +150,18 @@ struct Item {
 
 // Calls compute(part) for the parts of an item, one for each of its residues.
 //
-// Residues come last in the numbers of items: threads that work at the same time then do not write
-// interleaved rows, whose ends share cache lines.
+// Items are numbered by chunks of rows first, then by residues, blocks and images: those of one
+// thread, which follow each other, then read and write the same planes.
 template <class Compute>
 DEPTHWISE_INLINE void ForEachPart(const Geometry& g, const ForwardPlan& plan, int64_t item,
                                   Compute&& compute) {
   const int64_t residues = RowResidues(g);
   const int64_t chunks = CeilDiv(CeilDiv(g.out_height, residues), plan.rows_per_item);
+  const int64_t groups = CeilDiv(residues, plan.residues_per_item);
   const int64_t first = item % chunks * plan.rows_per_item;
-  const int64_t block = item / chunks % plan.blocks;
-  const int64_t b = item / (chunks * plan.blocks) % g.batch;
-  const int64_t residue = item / (chunks * plan.blocks * g.batch) * plan.residues_per_item;
+  const int64_t residue = item / chunks % groups * plan.residues_per_item;
+  const int64_t block = item / (chunks * groups) % plan.blocks;
+  const int64_t b = item / (chunks * groups * plan.blocks);
   for (int64_t r = residue; r < Min(residues, residue + plan.residues_per_item); ++r) {
     const Axis rows = RowAxis(g, r);
     compute(Item{rows, first, Min(rows.out_count, first + plan.rows_per_item), block, b});
