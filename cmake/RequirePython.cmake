@@ -1,4 +1,4 @@
-# Finds Python's headers and nanobind, or stops with a message that says what to install.
+# Finds Python's headers, nanobind and NumPy's headers, or stops with a message that says what to install.
 
 # pip's side says where the headers should be, and then CMake takes that as found.
 if(NOT DEFINED Python_INCLUDE_DIR OR EXISTS "${Python_INCLUDE_DIR}/Python.h")
@@ -17,3 +17,8 @@ if(NOT nanobind_FOUND)
                   OUTPUT_VARIABLE nanobind_ROOT OUTPUT_STRIP_TRAILING_WHITESPACE)
   find_package(nanobind CONFIG REQUIRED)
 endif()
+
+# Of the environment that builds: its headers serve every NumPy >= 1.23 at run time.
+execute_process(COMMAND "${Python_EXECUTABLE}" -c "import numpy; print(numpy.get_include())"
+                OUTPUT_VARIABLE DEPTHWISE_NUMPY_INCLUDE OUTPUT_STRIP_TRAILING_WHITESPACE
+                COMMAND_ERROR_IS_FATAL ANY)

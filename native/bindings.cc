@@ -17,6 +17,7 @@
 
 #include "array_view.h"
 #include "dispatch.h"
+#include "numpy_arrays.h"
 #include "output_memory.h"
 #include "parallel.h"
 #include "xla_handlers.h"
@@ -154,7 +155,8 @@ void BackpropFilterBinding(const Geometry& g, int dtype, nb::handle input, nb::h
 // typed and counted takes 4 us a call, more than the rest of a small one. The results are
 // C-contiguous; of filters see FilterStrides.
 using Address = uintptr_t;
-using ImageStrides = std::tuple<int64_t, int64_t, int64_t, int64_t>;  // NHWC or NCHW
+using ImageShape = std::tuple<int64_t, int64_t, int64_t, int64_t>;  // NHWC or NCHW
+using ImageStrides = ImageShape;
 
 Strides StridesOf(const ImageStrides& strides, bool channels_last) {
   const auto [a, b, c, d] = strides;
@@ -224,15 +226,10 @@ Geometry MakeGeometry(int64_t batch, int64_t in_height, int64_t in_width, int64_
           false};
 }
 
-// The buffer protocol of OutputMemory: writable bytes, which the view keeps alive.
-int GetBuffer(PyObject* self, Py_buffer* view, int flags) {
-  const auto* memory = nb::inst_ptr<OutputMemory>(nb::handle(self));
-  return PyBuffer_FillInfo(view, self, memory->data(), static_cast<Py_ssize_t>(memory->bytes()),
-                           /*readonly=*/0, flags);
+nb::object EmptyBinding(const ImageShape& shape, nb::handle dtype, nb::handle image) {
+  const auto [a, b, c, d] = shape;
+  return NewResult({a, b, c, d}, dtype.ptr(), image.is_none() ? nullptr : image.ptr());
 }
-
-PyType_Slot output_memory_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(GetBuffer)},
-                                     {0, nullptr}};
 
 nb::dict XlaHandlers() {
   nb::dict handlers;
@@ -260,15 +257,18 @@ NB_MODULE(_native, m) {
   // module's variables hold, and nanobind would tell of them on every exit.
   nb::set_leak_warnings(false);
 
+  ImportNumpy();
+
   nb::class_<Geometry>(m, "Geometry", "A valid problem; the fields of _geometry.Geometry.")
       .def(nb::new_(&MakeGeometry), "batch"_a, "in_height"_a, "in_width"_a, "in_channels"_a,
            "filter_height"_a, "filter_width"_a, "channel_multiplier"_a, "stride_height"_a,
            "stride_width"_a, "dilation_height"_a, "dilation_width"_a, "pad_top"_a, "pad_left"_a,
            "out_height"_a, "out_width"_a, "channels_last"_a);
 
-  nb::class_<OutputMemory>(m, "OutputMemory", nb::type_slots(output_memory_slots),
-                           "A block of writable memory, 64-byte aligned; np.ndarray(buffer=...).")
-      .def(nb::init<size_t>(), "bytes"_a);
+  m.def(
+      "empty", &EmptyBinding, "shape"_a, "dtype"_a, "image"_a.none(),
+      "Returns a new C-contiguous array. Large ones lie in memory that is reused, 64-byte aligned "
+      "or as far from it as the NHWC image that they are computed from.");
   m.def("release_kept_memory", &ReleaseKeptMemory,
         "Frees the memory of past outputs that is kept for later ones; returns its size.");
   m.attr("max_kept_bytes") = kMaxKeptBytes;

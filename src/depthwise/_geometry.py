@@ -59,11 +59,6 @@ class Geometry:
         return self._ordered(self.out_height, self.out_width, self.out_channels)
 
     @cached_property
-    def output_size(self) -> int:
-        """Number of elements of the output."""
-        return self.batch * self.out_height * self.out_width * self.out_channels
-
-    @cached_property
     def input_shape(self) -> tuple[int, int, int, int]:
         """Shape of the input, ordered by data_format."""
         return self._ordered(self.in_height, self.in_width, self.in_channels)

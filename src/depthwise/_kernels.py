@@ -11,27 +11,16 @@ Requirements that shaped this file:
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy import empty
 
 from . import _native
 from ._geometry import Geometry
 
 if TYPE_CHECKING:  # numpy.typing would take 3% of the import.
+    import numpy as np
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-
-# From this size of a pixel on native/direct.h peels channels.
-_PEELED_BYTES = 768
-# From this output size on the alignment of a block of its own is worth the microsecond it costs.
-_REUSED_BYTES = 128 * 1024
-
-# Results below this size are not stored past the caches, which asks for whole cache lines.
-_CACHED_BYTES = 8 * 1024 * 1024
 
 # The codes of enum class DType in native/kernels.h.
 DTYPE_CODES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}
@@ -50,15 +39,12 @@ def forward(
     All arrays are of `dtype`, in native byte order, and `code` says what its bits mean: one of the
     16-bit types may be seen as integers. The same goes for the other two functions.
     """
-    if 0 < geometry.output_size * dtype.itemsize < _REUSED_BYTES:  # Sooner told than below.
-        output = empty(geometry.output_shape, dtype)
-    else:
-        output = empty_result(
-            geometry.output_shape,
-            dtype,
-            "input or padding",
-            input if geometry.data_format == "NHWC" else None,
-        )
+    output = empty_result(
+        geometry.output_shape,
+        dtype,
+        "input or padding",
+        input if geometry.data_format == "NHWC" else None,
+    )
     try:
         _native.forward(geometry.native, code, input, filter, output, bias)
     except BufferError:
@@ -123,37 +109,19 @@ def empty_result(
     """Return a new C-contiguous array; large ones lie in memory that is reused.
 
     `causes` are the arguments to blame for a shape that is too large. Large arrays are aligned, or
-    as far from it as the NHWC `image` that they are computed from.
+    as far from it as the NHWC `image` that they are computed from: then the kernels read and write
+    whole lines of large pixels (PeeledChannels in native/direct.h), and 14x14x512 3x3 with stride 2
+    takes 9 instead of 12 us.
     """
-    a, b, c, d = shape
-    byte_count = a * b * c * d * dtype.itemsize  # math.prod() takes twice as long
     try:
-        if byte_count < _REUSED_BYTES:
-            return empty(shape, dtype)
-        if byte_count <= sys.maxsize:
-            offset = 0 if image is None or byte_count > _CACHED_BYTES else _line_offset(image)
-            memory = memoryview(_native.OutputMemory(byte_count + offset))
-            return np.ndarray(shape, dtype, memory, offset)
-    except ValueError:
-        pass  # No bytes, but other sizes that are too large to multiply.
+        array: Array = _native.empty(shape, dtype, image)
+        return array
+    except (ValueError, TypeError):  # NumPy's, and that of a size which is no 64-bit integer.
+        raise ValueError(
+            f"the result would have shape {shape}, more than an array can hold; needed a smaller "
+            f"{causes}"
+        ) from None
     except MemoryError:
         raise MemoryError(
             f"the result, of shape {shape} and dtype {dtype}, does not fit in memory"
         ) from None
-    raise ValueError(
-        f"the result would have shape {shape}, more than an array can hold; needed a smaller "
-        f"{causes}"
-    )
-
-
-def _line_offset(image: Array) -> int:
-    """Return how far a result should be from the start of a cache line, in bytes.
-
-    If both arrays are equally far, the kernels read and write whole lines of large pixels
-    (PeeledChannels in native/direct.h): 14x14x512 3x3 with stride 2 takes 9 instead of 12 us.
-    """
-    pixel = image.strides[2]
-    if pixel % 64 or pixel < _PEELED_BYTES or image.strides[3] != image.itemsize:
-        return 0
-    offset: int = image.ctypes.data % 64
-    return offset if offset % image.itemsize == 0 else 0
