@@ -80,7 +80,7 @@ nanobind::object NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject*
     owner = NewOwner(static_cast<size_t>(bytes + offset), &data);
     data = static_cast<char*>(data) + offset;
   }
-  Py_INCREF(descr);  // which is stolen
+  Py_INCREF(dtype);  // which is stolen
   PyObject* result = PyArray_NewFromDescr(&PyArray_Type, descr, 4, dims, nullptr, data,
                                           has_block ? NPY_ARRAY_CARRAY : 0, nullptr);
   if (result == nullptr) throw nanobind::python_error();
