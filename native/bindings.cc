@@ -10,16 +10,13 @@
 #include <string>
 #include <tuple>
 
-#if defined(__GLIBCXX__)
-#include <cxxabi.h>
-#include <unistd.h>
-#endif
-
 #include "array_view.h"
+#include "call_memo.h"
 #include "dispatch.h"
 #include "numpy_arrays.h"
 #include "output_memory.h"
 #include "parallel.h"
+#include "released_gil.h"
 #include "xla_handlers.h"
 
 namespace nb = nanobind;
@@ -27,31 +24,6 @@ using namespace nb::literals;
 
 namespace depthwise {
 namespace {
-
-// Releases the GIL for its scope. nanobind's guard does not survive a daemon thread that is in a
-// call when the interpreter exits: up to Python 3.13 taking the GIL then unwinds the thread,
-// through a destructor that lets nothing pass, and the process aborts. Here such a thread stops for
-// good.
-class ReleasedGil {
- public:
-  ReleasedGil() : state_(PyEval_SaveThread()) {}
-  ~ReleasedGil() {
-#if defined(__GLIBCXX__)
-    try {
-      PyEval_RestoreThread(state_);
-    } catch (abi::__forced_unwind&) {
-      for (;;) pause();
-    }
-#else
-    PyEval_RestoreThread(state_);
-#endif
-  }
-  ReleasedGil(const ReleasedGil&) = delete;
-  ReleasedGil& operator=(const ReleasedGil&) = delete;
-
- private:
-  PyThreadState* state_;
-};
 
 size_t ElementSize(int dtype) {
   if (dtype < 0 || dtype >= kNumDTypes) throw std::invalid_argument("dtype is not a known code");
@@ -226,6 +198,20 @@ Geometry MakeGeometry(int64_t batch, int64_t in_height, int64_t in_width, int64_
           false};
 }
 
+nb::object ForwardLikeBeforeBinding(nb::handle input, nb::handle filter, nb::handle strides,
+                                    nb::handle padding, nb::handle data_format,
+                                    nb::handle dilations) {
+  return ForwardLikeBefore({input, filter, strides, padding, data_format, dilations});
+}
+
+void RememberForwardBinding(nb::handle input, nb::handle filter, nb::handle strides,
+                            nb::handle padding, nb::handle data_format, nb::handle dilations,
+                            const Geometry& geometry, int dtype) {
+  ElementSize(dtype);
+  RememberForward({input, filter, strides, padding, data_format, dilations}, geometry,
+                  static_cast<DType>(dtype));
+}
+
 nb::object EmptyBinding(const ImageShape& shape, nb::handle dtype, nb::handle image) {
   const auto [a, b, c, d] = shape;
   return NewResult({a, b, c, d}, dtype.ptr(), image.is_none() ? nullptr : image.ptr());
@@ -281,6 +267,14 @@ NB_MODULE(_native, m) {
         "out_backprop"_a, "input_backprop"_a, "Likewise computes input_backprop.");
   m.def("backprop_filter", &BackpropFilterBinding, "geometry"_a, "dtype"_a, "input"_a,
         "out_backprop"_a, "filter_backprop"_a, "Likewise computes filter_backprop.");
+
+  m.def("forward_like_before", &ForwardLikeBeforeBinding, "input"_a, "filter"_a, "strides"_a,
+        "padding"_a, "data_format"_a.none(), "dilations"_a.none(),
+        "Returns the output of a call of depthwise_conv2d that is like one which was remembered, "
+        "else None.");
+  m.def("remember_forward", &RememberForwardBinding, "input"_a, "filter"_a, "strides"_a,
+        "padding"_a, "data_format"_a.none(), "dilations"_a.none(), "geometry"_a, "dtype"_a,
+        "Remembers a valid call of depthwise_conv2d, unless its arguments are unusual.");
 
   m.def("forward_at", &ForwardAt, "geometry"_a, "dtype"_a, "input"_a, "input_strides"_a, "filter"_a,
         "taps_together"_a, "bias"_a, "output"_a,

@@ -92,4 +92,12 @@ nanobind::object NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject*
   return array;
 }
 
+nanobind::object NewOutput(const Geometry& g, PyObject* input) {
+  auto* dtype = reinterpret_cast<PyObject*>(PyArray_DESCR(reinterpret_cast<PyArrayObject*>(input)));
+  if (g.channels_last) {
+    return NewResult({g.batch, g.out_height, g.out_width, g.OutputChannels()}, dtype, input);
+  }
+  return NewResult({g.batch, g.OutputChannels(), g.out_height, g.out_width}, dtype, nullptr);
+}
+
 }  // namespace depthwise

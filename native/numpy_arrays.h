@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "geometry.h"
+
 namespace depthwise {
 
 // To be called before the others, once. Throws nanobind::python_error.
@@ -21,6 +23,12 @@ struct NumpyImage {
   int type;  // NumPy's number
   int64_t element_size;
   bool is_contiguous;  // in C order
+
+  Strides ElementStrides(bool channels_last) const {
+    const int row = channels_last ? 1 : 2;
+    return {strides[0] / element_size, strides[row] / element_size, strides[row + 1] / element_size,
+            strides[channels_last ? 3 : 1] / element_size};
+  }
 };
 
 // False for all other objects.
@@ -31,5 +39,8 @@ bool ReadImage(PyObject* object, NumpyImage* image);
 // that they are computed from. Throws nanobind::python_error: ValueError for a shape that is too
 // large for any array, MemoryError.
 nanobind::object NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject* image);
+
+// The same for the output of a problem, of the dtype of `input`, which is a NumPy array.
+nanobind::object NewOutput(const Geometry& g, PyObject* input);
 
 }  // namespace depthwise

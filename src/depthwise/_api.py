@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from . import _native
 from ._backends import find_backend
 from ._errors import DOCUMENTED, begin_with, check_name
 
@@ -106,21 +107,24 @@ def depthwise_conv2d(
              [18., 26.],
              [22., 32.]]]], dtype=float32)
     """
-    if name is not None:
+    if name is None:
+        output: ArrayT | None = _native.forward_like_before(
+            input, filter, strides, padding, data_format, dilations
+        )
+        if output is not None:
+            return output
+    else:
         check_name(name)
     try:
         backend = find_backend(input, filter, ("input", "filter"))
-        output: ArrayT
+        arguments = (input, filter, strides, padding, data_format, dilations)
+        computed: ArrayT
         if name is None:
-            output = backend.depthwise_conv2d(
-                input, filter, strides, padding, data_format, dilations
-            )
+            computed = backend.depthwise_conv2d(*arguments)
         else:
             with backend.trace_scope(name):
-                output = backend.depthwise_conv2d(
-                    input, filter, strides, padding, data_format, dilations
-                )
+                computed = backend.depthwise_conv2d(*arguments)
     except DOCUMENTED as error:
         begin_with(name, error)
         raise
-    return output
+    return computed

@@ -35,6 +35,19 @@ def backprop_input(
 def backprop_filter(
     geometry: Geometry, dtype: int, input: Any, out_backprop: Any, filter_backprop: Any
 ) -> None: ...
+def forward_like_before(
+    input: Any, filter: Any, strides: Any, padding: Any, data_format: Any, dilations: Any
+) -> Any: ...
+def remember_forward(
+    input: Any,
+    filter: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any,
+    dilations: Any,
+    geometry: Geometry,
+    dtype: int,
+) -> None: ...
 def forward_at(
     geometry: Geometry,
     dtype: int,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from . import _kernels
+from . import _kernels, _native
 from ._geometry import (
     make_backprop_filter_geometry,
     make_backprop_input_geometry,
@@ -39,6 +39,9 @@ def depthwise_conv2d(
     """Return the output."""
     input, filter, dtype, code = _as_arrays(input, filter, ("input", "filter"))
     geometry = make_geometry(input.shape, filter.shape, strides, padding, data_format, dilations)
+    _native.remember_forward(
+        input, filter, strides, padding, data_format, dilations, geometry.native, code
+    )
     return _kernels.forward(geometry, dtype, code, input, filter)
 
 

@@ -1,0 +1,141 @@
+"""Calls that are like an earlier one: the same result, and no mistake that passes because of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import depthwise
+from cases import Case
+from comparator import DTYPES, Array, assert_same_bits
+from depthwise import _native
+from layouts import LAYOUTS
+from operations import FORWARD
+
+CASE = Case((9, 7), (3, 2), 5, 2, strides=(2, 1), batch=2)
+
+
+def is_remembered(*arguments: Any) -> bool:
+    """Whether a call is like an earlier one, and computed without Python code."""
+    return _native.forward_like_before(*arguments) is not None
+
+
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_second_call_has_the_bits_of_the_first(dtype: np.dtype[Any], data_format: str) -> None:
+    operands = FORWARD.to_format(FORWARD.random_data(CASE, dtype), data_format)
+    arguments = (*operands, *CASE.arguments(data_format).values())
+    # A name has it computed by Python code, whatever is remembered.
+    want = depthwise.depthwise_conv2d(*arguments, name="once")
+    for _ in range(3):
+        got = depthwise.depthwise_conv2d(*arguments)
+        assert got.dtype is operands[0].dtype
+        assert got.flags.c_contiguous and got.flags.writeable
+        assert_same_bits(got, want)
+    assert is_remembered(*arguments)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_memory_layout(layout: str) -> None:
+    input, filter = FORWARD.random_data(CASE, np.dtype(np.float32))
+    options = CASE.arguments("NHWC").values()
+    want = depthwise.depthwise_conv2d(input, filter, *options)
+    for first, second in (
+        (LAYOUTS[layout](input), filter),
+        (input, LAYOUTS[layout](filter)),
+        (LAYOUTS[layout](input), LAYOUTS[layout](filter)),
+    ):
+        for _ in range(2):
+            assert_same_bits(depthwise.depthwise_conv2d(first, second, *options), want)
+
+
+class TestMistakesAfterACallThatWasRight:
+    """Each differs from the remembered call by something that compares equal, or nearly."""
+
+    input = np.ones((1, 6, 6, 3), np.float32)
+    filter = np.ones((3, 3, 3, 1), np.float32)
+
+    @pytest.fixture(autouse=True)
+    def remembered(self) -> None:
+        arguments = (self.input, self.filter, [1, 1, 1, 1], "SAME", "NHWC", [1, 1])
+        depthwise.depthwise_conv2d(*arguments)
+        assert is_remembered(*arguments)
+
+    @pytest.mark.parametrize(
+        ("argument", "value", "error"),
+        [
+            ("strides", [1, True, 1, 1], TypeError),
+            ("strides", [1, 1.0, 1, 1], TypeError),
+            ("strides", [1, 1, 1], ValueError),
+            ("strides", [1, 2**64 + 1, 1, 1], None),
+            ("strides", {1: 1}, TypeError),
+            ("padding", "same", ValueError),
+            ("padding", b"SAME", TypeError),
+            ("data_format", "NHCW", ValueError),
+            ("data_format", b"NHWC", ValueError),
+            ("dilations", [True, 1], TypeError),
+            ("dilations", [1.0, 1], TypeError),
+            ("dilations", [1], ValueError),
+            ("filter", np.ones((3, 3, 3, 1), np.float64), TypeError),
+            ("filter", np.ones((3, 3, 3, 1), np.int32), TypeError),
+            ("filter", np.ma.ones((3, 3, 3, 1), np.float32), TypeError),
+            ("filter", np.ones((3, 3, 3), np.float32), ValueError),
+            ("filter", np.ones((3, 3, 4, 1), np.float32), ValueError),
+            ("input", np.ones((1, 6, 6, 3), ml_dtypes.bfloat16), TypeError),
+            ("input", np.ones((6, 6, 3), np.float32), ValueError),
+        ],
+        ids=repr,
+    )
+    def test_is_still_an_error(
+        self, argument: str, value: Any, error: type[Exception] | None
+    ) -> None:
+        arguments = {
+            "input": self.input,
+            "filter": self.filter,
+            "strides": [1, 1, 1, 1],
+            "padding": "SAME",
+            "data_format": "NHWC",
+            "dilations": [1, 1],
+        }
+        arguments[argument] = value
+        assert not is_remembered(*arguments.values())
+        if error is None:
+            depthwise.depthwise_conv2d(**arguments)
+        else:
+            with pytest.raises(error, match=argument):
+                depthwise.depthwise_conv2d(**arguments)
+
+
+def test_other_options_of_the_same_shapes() -> None:
+    """Every field of what is compared tells calls apart."""
+    random = np.random.default_rng(1)
+    input = random.standard_normal((4, 4, 4, 4)).astype(np.float32)
+    filter = random.standard_normal((2, 2, 4, 1)).astype(np.float32)
+    calls: list[tuple[Any, ...]] = [
+        (input, filter, strides, padding, data_format, dilations)
+        for data_format in ("NHWC", "NCHW", None)
+        for padding in ("SAME", "VALID")
+        for strides, dilations in (
+            ([1, 1, 1, 1], None),
+            ([1, 1, 1, 1], (1, 2)),
+            ((1, 1, 1, 1), [2, 1]),
+            ([1, 2, 1, 1] if data_format != "NCHW" else [1, 1, 2, 1], [1, 1]),
+            ([1, 1, 2, 1] if data_format != "NCHW" else [1, 1, 1, 2], None),
+        )
+    ]
+    wanted: list[Array] = [depthwise.depthwise_conv2d(*call, name="once") for call in calls]
+    for _ in range(2):
+        for call, want in zip(calls, wanted, strict=True):
+            assert_same_bits(depthwise.depthwise_conv2d(*call), want)
+
+
+def test_more_calls_than_are_remembered() -> None:
+    filter = np.ones((1, 1, 1, 1), np.float32)
+    for size in [*range(1, 1500), 3, 1400]:
+        input = np.full((1, 1, size, 1), size, np.float32)
+        output = depthwise.depthwise_conv2d(input, filter, [1] * 4, "VALID")
+        assert output.shape == input.shape
+        assert (output == size).all()
