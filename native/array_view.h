@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "geometry.h"
+#include "dispatch.h"
 
 namespace depthwise {
 
@@ -51,10 +51,9 @@ class ArrayView {
     }
   }
 
-  // Of an image, in elements.
-  Strides ImageStrides(bool channels_last) const {
+  ImageData Image(bool channels_last) const {
     const int row = channels_last ? 1 : 2;
-    return {Stride(0), Stride(row), Stride(row + 1), Stride(channels_last ? 3 : 1)};
+    return {data(), {Stride(0), Stride(row), Stride(row + 1), Stride(channels_last ? 3 : 1)}};
   }
 
  private:

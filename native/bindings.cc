@@ -71,16 +71,10 @@ void ForwardBinding(const Geometry& g, int dtype, nb::handle input, nb::handle f
   input_view.RequireAligned("input");
   filter_view.RequireContiguous("filter");
   output_view.RequireContiguous("output");
-  const ForwardProblem problem{g,
-                               input_view.data(),
-                               input_view.ImageStrides(g.channels_last),
-                               filter_view.data(),
-                               DenseFilterStrides(g),
-                               bias_view ? bias_view->data() : nullptr,
-                               output_view.data(),
-                               output_view.ImageStrides(g.channels_last)};
   const ReleasedGil released;
-  Forward(static_cast<DType>(dtype), problem);
+  ComputeOutput(static_cast<DType>(dtype), g, input_view.Image(g.channels_last),
+                {filter_view.data(), DenseFilterStrides(g)},
+                bias_view ? bias_view->data() : nullptr, output_view.data());
 }
 
 void BackpropInputBinding(const Geometry& g, int dtype, nb::handle filter, nb::handle out_backprop,
@@ -92,16 +86,9 @@ void BackpropInputBinding(const Geometry& g, int dtype, nb::handle filter, nb::h
   filter_view.RequireContiguous("filter");
   out_view.RequireAligned("out_backprop");
   input_view.RequireContiguous("input_backprop");
-  const ForwardProblem problem{Transposed(g),
-                               out_view.data(),
-                               out_view.ImageStrides(g.channels_last),
-                               filter_view.data(),
-                               DenseFilterStrides(g),
-                               nullptr,
-                               input_view.data(),
-                               input_view.ImageStrides(g.channels_last)};
   const ReleasedGil released;
-  Forward(static_cast<DType>(dtype), problem);
+  ComputeInputBackprop(static_cast<DType>(dtype), g, {filter_view.data(), DenseFilterStrides(g)},
+                       out_view.Image(g.channels_last), input_view.data());
 }
 
 void BackpropFilterBinding(const Geometry& g, int dtype, nb::handle input, nb::handle out_backprop,
@@ -113,14 +100,9 @@ void BackpropFilterBinding(const Geometry& g, int dtype, nb::handle input, nb::h
   input_view.RequireAligned("input");
   out_view.RequireAligned("out_backprop");
   filter_view.RequireContiguous("filter_backprop");
-  const FilterGradientProblem problem{g,
-                                      input_view.data(),
-                                      input_view.ImageStrides(g.channels_last),
-                                      out_view.data(),
-                                      out_view.ImageStrides(g.channels_last),
-                                      filter_view.data()};
   const ReleasedGil released;
-  FilterGradient(static_cast<DType>(dtype), problem);
+  ComputeFilterBackprop(static_cast<DType>(dtype), g, input_view.Image(g.channels_last),
+                        out_view.Image(g.channels_last), filter_view.data());
 }
 
 // The same three for arrays of other libraries, by their addresses: to make views of them that are
@@ -145,45 +127,27 @@ FilterStrides StridesOf(const Geometry& g, bool taps_together) {
 void ForwardAt(const Geometry& g, int dtype, Address input, const ImageStrides& strides,
                Address filter, bool taps_together, Address bias, Address output) {
   ElementSize(dtype);
-  const ForwardProblem problem{g,
-                               At(input),
-                               StridesOf(strides, g.channels_last),
-                               At(filter),
-                               StridesOf(g, taps_together),
-                               At(bias),
-                               At(output),
-                               DenseStrides(g, g.out_height, g.out_width, g.OutputChannels())};
   const ReleasedGil released;
-  Forward(static_cast<DType>(dtype), problem);
+  ComputeOutput(static_cast<DType>(dtype), g, {At(input), StridesOf(strides, g.channels_last)},
+                {At(filter), StridesOf(g, taps_together)}, At(bias), At(output));
 }
 
 void BackpropInputAt(const Geometry& g, int dtype, Address filter, bool taps_together,
                      Address out_backprop, const ImageStrides& strides, Address input_backprop) {
   ElementSize(dtype);
-  const ForwardProblem problem{Transposed(g),
-                               At(out_backprop),
-                               StridesOf(strides, g.channels_last),
-                               At(filter),
-                               StridesOf(g, taps_together),
-                               nullptr,
-                               At(input_backprop),
-                               DenseStrides(g, g.in_height, g.in_width, g.in_channels)};
   const ReleasedGil released;
-  Forward(static_cast<DType>(dtype), problem);
+  ComputeInputBackprop(static_cast<DType>(dtype), g, {At(filter), StridesOf(g, taps_together)},
+                       {At(out_backprop), StridesOf(strides, g.channels_last)}, At(input_backprop));
 }
 
 void BackpropFilterAt(const Geometry& g, int dtype, Address input, const ImageStrides& strides,
                       Address out_backprop, const ImageStrides& out_strides,
                       Address filter_backprop) {
   ElementSize(dtype);
-  const FilterGradientProblem problem{g,
-                                      At(input),
-                                      StridesOf(strides, g.channels_last),
-                                      At(out_backprop),
-                                      StridesOf(out_strides, g.channels_last),
-                                      At(filter_backprop)};
   const ReleasedGil released;
-  FilterGradient(static_cast<DType>(dtype), problem);
+  ComputeFilterBackprop(
+      static_cast<DType>(dtype), g, {At(input), StridesOf(strides, g.channels_last)},
+      {At(out_backprop), StridesOf(out_strides, g.channels_last)}, At(filter_backprop));
 }
 
 Geometry MakeGeometry(int64_t batch, int64_t in_height, int64_t in_width, int64_t in_channels,
@@ -198,23 +162,25 @@ Geometry MakeGeometry(int64_t batch, int64_t in_height, int64_t in_width, int64_
           false};
 }
 
-nb::object ForwardLikeBeforeBinding(nb::handle input, nb::handle filter, nb::handle strides,
-                                    nb::handle padding, nb::handle data_format,
-                                    nb::handle dilations) {
-  return ForwardLikeBefore({input, filter, strides, padding, data_format, dilations});
+nb::object CallLikeBeforeBinding(int operation, nb::handle first, nb::handle second,
+                                 nb::handle sizes, nb::handle strides, nb::handle padding,
+                                 nb::handle data_format, nb::handle dilations) {
+  return CallLikeBefore({static_cast<Operation>(operation), first, second, sizes, strides, padding,
+                         data_format, dilations});
 }
 
-void RememberForwardBinding(nb::handle input, nb::handle filter, nb::handle strides,
-                            nb::handle padding, nb::handle data_format, nb::handle dilations,
-                            const Geometry& geometry, int dtype) {
+void RememberCallBinding(int operation, nb::handle first, nb::handle second, nb::handle sizes,
+                         nb::handle strides, nb::handle padding, nb::handle data_format,
+                         nb::handle dilations, const Geometry& geometry, int dtype) {
   ElementSize(dtype);
-  RememberForward({input, filter, strides, padding, data_format, dilations}, geometry,
-                  static_cast<DType>(dtype));
+  RememberCall({static_cast<Operation>(operation), first, second, sizes, strides, padding,
+                data_format, dilations},
+               geometry, static_cast<DType>(dtype));
 }
 
 nb::object EmptyBinding(const ImageShape& shape, nb::handle dtype, nb::handle image) {
   const auto [a, b, c, d] = shape;
-  return NewResult({a, b, c, d}, dtype.ptr(), image.is_none() ? nullptr : image.ptr());
+  return NewResult({a, b, c, d}, dtype.ptr(), image.is_none() ? nullptr : image.ptr()).array;
 }
 
 nb::dict XlaHandlers() {
@@ -268,13 +234,16 @@ NB_MODULE(_native, m) {
   m.def("backprop_filter", &BackpropFilterBinding, "geometry"_a, "dtype"_a, "input"_a,
         "out_backprop"_a, "filter_backprop"_a, "Likewise computes filter_backprop.");
 
-  m.def("forward_like_before", &ForwardLikeBeforeBinding, "input"_a, "filter"_a, "strides"_a,
-        "padding"_a, "data_format"_a.none(), "dilations"_a.none(),
-        "Returns the output of a call of depthwise_conv2d that is like one which was remembered, "
-        "else None.");
-  m.def("remember_forward", &RememberForwardBinding, "input"_a, "filter"_a, "strides"_a,
-        "padding"_a, "data_format"_a.none(), "dilations"_a.none(), "geometry"_a, "dtype"_a,
-        "Remembers a valid call of depthwise_conv2d, unless its arguments are unusual.");
+  m.attr("FORWARD") = static_cast<int>(Operation::kForward);
+  m.attr("BACKPROP_INPUT") = static_cast<int>(Operation::kBackpropInput);
+  m.attr("BACKPROP_FILTER") = static_cast<int>(Operation::kBackpropFilter);
+  m.def("call_like_before", &CallLikeBeforeBinding, "operation"_a, "first"_a, "second"_a,
+        "sizes"_a.none(), "strides"_a, "padding"_a, "data_format"_a.none(), "dilations"_a.none(),
+        "Returns the result of a call of a public function that is like one which was remembered, "
+        "else None. First and second are its arrays, in the order of its parameters.");
+  m.def("remember_call", &RememberCallBinding, "operation"_a, "first"_a, "second"_a,
+        "sizes"_a.none(), "strides"_a, "padding"_a, "data_format"_a.none(), "dilations"_a.none(),
+        "geometry"_a, "dtype"_a, "Remembers a valid call, unless its arguments are unusual.");
 
   m.def("forward_at", &ForwardAt, "geometry"_a, "dtype"_a, "input"_a, "input_strides"_a, "filter"_a,
         "taps_together"_a, "bias"_a, "output"_a,

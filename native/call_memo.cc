@@ -1,9 +1,9 @@
 #include "call_memo.h"
 
 #include <cstring>
-#include <optional>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "dispatch.h"
 #include "numpy_arrays.h"
@@ -16,7 +16,8 @@ namespace {
 
 // All that makes two calls alike. Without padding bytes, which are compared and hashed, too.
 struct Key {
-  int64_t input_shape[4], filter_shape[4], strides[4], dilations[2];
+  Operation operation;
+  int64_t first_shape[4], second_shape[4], sizes[4], strides[4], dilations[2];
   int64_t type;  // NumPy's number
   int64_t is_same, is_nchw;
 
@@ -66,63 +67,103 @@ bool IsText(nb::handle value, const char* text) {
          PyUnicode_CompareWithASCIIString(value.ptr(), text) == 0;
 }
 
-// The key of a call and its arrays; false if it is unusual.
-bool ReadCall(const ForwardArguments& given, Key* key, NumpyImage* input, NumpyImage* filter) {
-  if (!ReadImage(given.input.ptr(), input) || !ReadImage(given.filter.ptr(), filter) ||
-      input->type != filter->type || !filter->is_contiguous) {
+// What a call is about.
+struct Call {
+  Key key;
+  NumpyImage first, second;
+};
+
+// False if the call is unusual.
+bool ReadCall(const CallArguments& given, Call* call) {
+  Key& key = call->key;
+  key = {};
+  if (!ReadImage(given.first.ptr(), &call->first) ||
+      !ReadImage(given.second.ptr(), &call->second) || call->first.type != call->second.type) {
     return false;
   }
-  *key = {};
+  const NumpyImage* filter = given.operation == Operation::kForward         ? &call->second
+                             : given.operation == Operation::kBackpropInput ? &call->first
+                                                                            : nullptr;
+  if (filter != nullptr && !filter->is_contiguous) return false;
+  key.operation = given.operation;
   for (int axis = 0; axis < 4; ++axis) {
-    key->input_shape[axis] = input->shape[axis];
-    key->filter_shape[axis] = filter->shape[axis];
+    key.first_shape[axis] = call->first.shape[axis];
+    key.second_shape[axis] = call->second.shape[axis];
   }
-  key->type = input->type;
-  key->is_same = IsText(given.padding, "SAME");
-  key->is_nchw = IsText(given.data_format, "NCHW");
-  key->dilations[0] = key->dilations[1] = 1;
-  return (key->is_same || IsText(given.padding, "VALID")) &&
-         (key->is_nchw || given.data_format.is_none() || IsText(given.data_format, "NHWC")) &&
-         ReadIntegers(given.strides, key->strides) &&
-         (given.dilations.is_none() || ReadIntegers(given.dilations, key->dilations));
+  key.type = call->first.type;
+  key.is_same = IsText(given.padding, "SAME");
+  key.is_nchw = IsText(given.data_format, "NCHW");
+  key.dilations[0] = key.dilations[1] = 1;
+  return (key.is_same || IsText(given.padding, "VALID")) &&
+         (key.is_nchw || given.data_format.is_none() || IsText(given.data_format, "NHWC")) &&
+         ReadIntegers(given.strides, key.strides) &&
+         (given.dilations.is_none() || ReadIntegers(given.dilations, key.dilations)) &&
+         (given.operation == Operation::kForward || ReadIntegers(given.sizes, key.sizes));
+}
+
+// A new result for a call, an image of that size or a filter.
+NumpyResult NewImage(const CallArguments& arguments, const Geometry& g, int64_t height,
+                     int64_t width, int64_t channels) {
+  PyObject* const dtype = DtypeOf(arguments.first.ptr());
+  if (!g.channels_last) return NewResult({g.batch, channels, height, width}, dtype, nullptr);
+  const bool is_forward = arguments.operation == Operation::kForward;
+  PyObject* const image = (is_forward ? arguments.first : arguments.second).ptr();
+  return NewResult({g.batch, height, width, channels}, dtype, image);
+}
+
+NumpyResult NewResultOf(const CallArguments& arguments, const Geometry& g) {
+  switch (arguments.operation) {
+    case Operation::kForward:
+      return NewImage(arguments, g, g.out_height, g.out_width, g.OutputChannels());
+    case Operation::kBackpropInput:
+      return NewImage(arguments, g, g.in_height, g.in_width, g.in_channels);
+    default:
+      return NewResult({g.filter_height, g.filter_width, g.in_channels, g.channel_multiplier},
+                       DtypeOf(arguments.first.ptr()), nullptr);
+  }
+}
+
+void Compute(const Call& call, const Solution& solution, void* result) {
+  const auto [g, dtype] = solution;
+  const auto filter = [&](const NumpyImage& array) {
+    return FilterData{array.data, DenseFilterStrides(g)};
+  };
+  const auto image = [&](const NumpyImage& array) { return array.Image(g.channels_last); };
+  switch (call.key.operation) {
+    case Operation::kForward:
+      return ComputeOutput(dtype, g, image(call.first), filter(call.second), nullptr, result);
+    case Operation::kBackpropInput:
+      return ComputeInputBackprop(dtype, g, filter(call.first), image(call.second), result);
+    case Operation::kBackpropFilter:
+      return ComputeFilterBackprop(dtype, g, image(call.first), image(call.second), result);
+  }
 }
 
 }  // namespace
 
-nb::object ForwardLikeBefore(const ForwardArguments& arguments) {
-  Key key;
-  NumpyImage input, filter;
-  if (!ReadCall(arguments, &key, &input, &filter)) return nb::none();
-  const auto found = Solutions().find(key);
+nb::object CallLikeBefore(const CallArguments& arguments) {
+  Call call;
+  if (!ReadCall(arguments, &call)) return nb::none();
+  const auto found = Solutions().find(call.key);
   if (found == Solutions().end()) return nb::none();
-  const auto [g, dtype] = found->second;  // copies: others may be added while the GIL is released
-  nb::object output;
+  const Solution solution = found->second;  // which may be forgotten while the GIL is released
   try {
-    output = NewOutput(g, arguments.input.ptr());
+    NumpyResult result = NewResultOf(arguments, solution.geometry);
+    {
+      const ReleasedGil released;
+      Compute(call, solution, result.data);
+    }
+    return std::move(result.array);
   } catch (nb::python_error&) {
     return nb::none();
   }
-  NumpyImage output_image;
-  if (!ReadImage(output.ptr(), &output_image)) return nb::none();
-  const ForwardProblem problem{g,
-                               input.data,
-                               input.ElementStrides(g.channels_last),
-                               filter.data,
-                               DenseFilterStrides(g),
-                               nullptr,
-                               output_image.data,
-                               output_image.ElementStrides(g.channels_last)};
-  const ReleasedGil released;
-  Forward(dtype, problem);
-  return output;
 }
 
-void RememberForward(const ForwardArguments& arguments, const Geometry& geometry, DType dtype) {
-  Key key;
-  NumpyImage input, filter;
-  if (!ReadCall(arguments, &key, &input, &filter)) return;
+void RememberCall(const CallArguments& arguments, const Geometry& geometry, DType dtype) {
+  Call call;
+  if (!ReadCall(arguments, &call)) return;
   if (Solutions().size() >= kMaxSolutions) Solutions().clear();
-  Solutions().insert_or_assign(key, Solution{geometry, dtype});
+  Solutions().insert_or_assign(call.key, Solution{geometry, dtype});
 }
 
 }  // namespace depthwise

@@ -11,17 +11,21 @@
 
 namespace depthwise {
 
-// The arguments of depthwise_conv2d as the user gave them.
-struct ForwardArguments {
-  nanobind::handle input, filter, strides, padding, data_format, dilations;
+enum class Operation : int64_t { kForward, kBackpropInput, kBackpropFilter };
+
+// The arguments of a public function as the user gave them: two arrays, in the order of the
+// function's parameters, and the sizes of the third, input_sizes or filter_sizes, or None.
+struct CallArguments {
+  Operation operation;
+  nanobind::handle first, second, sizes, strides, padding, data_format, dilations;
 };
 
-// The output, or None if the call is not like an earlier one, cannot be computed in place, or
+// The result, or None if the call is not like an earlier one, cannot be computed in place, or
 // fails: then Python code finds out the way, or what is wrong.
-nanobind::object ForwardLikeBefore(const ForwardArguments& arguments);
+nanobind::object CallLikeBefore(const CallArguments& arguments);
 
 // Remembers a valid call, unless its arguments are unusual: anything but NumPy's own arrays, lists
 // or tuples of integers, "SAME" or "VALID".
-void RememberForward(const ForwardArguments& arguments, const Geometry& geometry, DType dtype);
+void RememberCall(const CallArguments& arguments, const Geometry& geometry, DType dtype);
 
 }  // namespace depthwise

@@ -273,6 +273,25 @@ void FilterGradient(DType dtype, const FilterGradientProblem& given) {
   define(true);
 }
 
+void ComputeOutput(DType dtype, const Geometry& g, const ImageData& input, const FilterData& filter,
+                   const void* bias, void* output) {
+  Forward(dtype, {g, input.data, input.strides, filter.data, filter.strides, bias, output,
+                  DenseStrides(g, g.out_height, g.out_width, g.OutputChannels())});
+}
+
+void ComputeInputBackprop(DType dtype, const Geometry& g, const FilterData& filter,
+                          const ImageData& out_backprop, void* input_backprop) {
+  Forward(dtype,
+          {Transposed(g), out_backprop.data, out_backprop.strides, filter.data, filter.strides,
+           nullptr, input_backprop, DenseStrides(g, g.in_height, g.in_width, g.in_channels)});
+}
+
+void ComputeFilterBackprop(DType dtype, const Geometry& g, const ImageData& input,
+                           const ImageData& out_backprop, void* filter_backprop) {
+  FilterGradient(dtype, {g, input.data, input.strides, out_backprop.data, out_backprop.strides,
+                         filter_backprop});
+}
+
 std::vector<std::string> SupportedIsas() {
   std::vector<std::string> names;
   for (const InstructionSet& isa : kInstructionSets) {

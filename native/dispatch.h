@@ -22,6 +22,23 @@ void Forward(DType dtype, const ForwardProblem& given);
 // for each tap.
 void FilterGradient(DType dtype, const FilterGradientProblem& given);
 
+// The three public functions on memory that fits the geometry; bias may be null, and the results
+// are C-contiguous.
+struct ImageData {
+  const void* data;
+  Strides strides;
+};
+struct FilterData {
+  const void* data;
+  FilterStrides strides;
+};
+void ComputeOutput(DType dtype, const Geometry& g, const ImageData& input, const FilterData& filter,
+                   const void* bias, void* output);
+void ComputeInputBackprop(DType dtype, const Geometry& g, const FilterData& filter,
+                          const ImageData& out_backprop, void* input_backprop);
+void ComputeFilterBackprop(DType dtype, const Geometry& g, const ImageData& input,
+                           const ImageData& out_backprop, void* filter_backprop);
+
 // Names of the instruction sets that this machine runs and this build has, best first.
 std::vector<std::string> SupportedIsas();
 

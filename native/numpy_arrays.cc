@@ -4,6 +4,7 @@
 #include <numpy/arrayobject.h>
 
 #include <memory>
+#include <utility>
 
 #include "output_memory.h"
 
@@ -63,7 +64,7 @@ bool ReadImage(PyObject* object, NumpyImage* image) {
   return true;
 }
 
-nanobind::object NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject* image) {
+NumpyResult NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject* image) {
   auto* descr = reinterpret_cast<PyArray_Descr*>(dtype);
   npy_intp dims[4];
   auto bytes = static_cast<int64_t>(PyDataType_ELSIZE(descr));
@@ -89,15 +90,11 @@ nanobind::object NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject*
       PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(result), owner.release().ptr()) != 0) {
     throw nanobind::python_error();
   }
-  return array;
+  return {std::move(array), PyArray_DATA(reinterpret_cast<PyArrayObject*>(result))};
 }
 
-nanobind::object NewOutput(const Geometry& g, PyObject* input) {
-  auto* dtype = reinterpret_cast<PyObject*>(PyArray_DESCR(reinterpret_cast<PyArrayObject*>(input)));
-  if (g.channels_last) {
-    return NewResult({g.batch, g.out_height, g.out_width, g.OutputChannels()}, dtype, input);
-  }
-  return NewResult({g.batch, g.OutputChannels(), g.out_height, g.out_width}, dtype, nullptr);
+PyObject* DtypeOf(PyObject* array) {
+  return reinterpret_cast<PyObject*>(PyArray_DESCR(reinterpret_cast<PyArrayObject*>(array)));
 }
 
 }  // namespace depthwise

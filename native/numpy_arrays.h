@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "geometry.h"
+#include "dispatch.h"
 
 namespace depthwise {
 
@@ -24,23 +24,29 @@ struct NumpyImage {
   int64_t element_size;
   bool is_contiguous;  // in C order
 
-  Strides ElementStrides(bool channels_last) const {
+  ImageData Image(bool channels_last) const {
     const int row = channels_last ? 1 : 2;
-    return {strides[0] / element_size, strides[row] / element_size, strides[row + 1] / element_size,
-            strides[channels_last ? 3 : 1] / element_size};
+    return {data, {Stride(0), Stride(row), Stride(row + 1), Stride(channels_last ? 3 : 1)}};
   }
+  int64_t Stride(int axis) const { return strides[axis] / element_size; }  // in elements
 };
 
 // False for all other objects.
 bool ReadImage(PyObject* object, NumpyImage* image);
 
-// A new C-contiguous array of rank 4, of the dtype (a numpy.dtype); large ones lie in memory that
-// is reused, and are 64-byte aligned or as far from it as `image`, which is null or the NHWC image
-// that they are computed from. Throws nanobind::python_error: ValueError for a shape that is too
-// large for any array, MemoryError.
-nanobind::object NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject* image);
+// A new array and where its elements are.
+struct NumpyResult {
+  nanobind::object array;
+  void* data;
+};
 
-// The same for the output of a problem, of the dtype of `input`, which is a NumPy array.
-nanobind::object NewOutput(const Geometry& g, PyObject* input);
+// A new C-contiguous array of rank 4, of a dtype (a numpy.dtype); large
+// ones lie in memory that is reused, and are 64-byte aligned or as far from it as `image`, which is
+// null or the NHWC image that they are computed from. Throws nanobind::python_error: ValueError for
+// a shape that is too large for any array, MemoryError.
+NumpyResult NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject* image);
+
+// The dtype of a NumPy array; borrowed.
+PyObject* DtypeOf(PyObject* array);
 
 }  // namespace depthwise

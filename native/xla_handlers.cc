@@ -71,50 +71,49 @@ void CheckShape(const xla::Buffer& buffer, std::initializer_list<int64_t> shape)
   }
 }
 
-// Checks a buffer of images, and returns the strides of such a dense array.
-Strides ImageStrides(const xla::Buffer& buffer, const Geometry& g, int64_t height, int64_t width,
-                     int64_t channels) {
+// Checked against the geometry.
+ImageData Image(const xla::Buffer& buffer, const Geometry& g, int64_t height, int64_t width,
+                int64_t channels) {
   if (g.channels_last) {
     CheckShape(buffer, {g.batch, height, width, channels});
   } else {
     CheckShape(buffer, {g.batch, channels, height, width});
   }
-  return DenseStrides(g, height, width, channels);
+  return {buffer.data, DenseStrides(g, height, width, channels)};
 }
 
-Strides InputStrides(const xla::Buffer& buffer, const Geometry& g) {
-  return ImageStrides(buffer, g, g.in_height, g.in_width, g.InputChannels());
+ImageData Input(const xla::Buffer& buffer, const Geometry& g) {
+  return Image(buffer, g, g.in_height, g.in_width, g.in_channels);
 }
 
-Strides OutputStrides(const xla::Buffer& buffer, const Geometry& g) {
-  return ImageStrides(buffer, g, g.out_height, g.out_width, g.OutputChannels());
+ImageData Output(const xla::Buffer& buffer, const Geometry& g) {
+  return Image(buffer, g, g.out_height, g.out_width, g.OutputChannels());
 }
 
-void CheckFilter(const xla::Buffer& buffer, const Geometry& g) {
+FilterData Filter(const xla::Buffer& buffer, const Geometry& g) {
   CheckShape(buffer, {g.filter_height, g.filter_width, g.in_channels, g.channel_multiplier});
+  return {buffer.data, DenseFilterStrides(g)};
 }
 
 void CallForward(const Call& call) {
   const Geometry& g = call.geometry;
-  CheckFilter(call.second, g);
-  Forward(call.dtype,
-          {g, call.first.data, InputStrides(call.first, g), call.second.data, DenseFilterStrides(g),
-           nullptr, call.result.data, OutputStrides(call.result, g)});
+  Output(call.result, g);
+  ComputeOutput(call.dtype, g, Input(call.first, g), Filter(call.second, g), nullptr,
+                call.result.data);
 }
 
 void CallBackpropInput(const Call& call) {
   const Geometry& g = call.geometry;
-  CheckFilter(call.first, g);
-  Forward(call.dtype,
-          {Transposed(g), call.second.data, OutputStrides(call.second, g), call.first.data,
-           DenseFilterStrides(g), nullptr, call.result.data, InputStrides(call.result, g)});
+  Input(call.result, g);
+  ComputeInputBackprop(call.dtype, g, Filter(call.first, g), Output(call.second, g),
+                       call.result.data);
 }
 
 void CallBackpropFilter(const Call& call) {
   const Geometry& g = call.geometry;
-  CheckFilter(call.result, g);
-  FilterGradient(call.dtype, {g, call.first.data, InputStrides(call.first, g), call.second.data,
-                              OutputStrides(call.second, g), call.result.data});
+  Filter(call.result, g);
+  ComputeFilterBackprop(call.dtype, g, Input(call.first, g), Output(call.second, g),
+                        call.result.data);
 }
 
 xla::Error* MakeError(const xla::CallFrame& frame, int code, const char* message) {

@@ -13,43 +13,79 @@ from cases import Case
 from comparator import DTYPES, Array, assert_same_bits
 from depthwise import _native
 from layouts import LAYOUTS
-from operations import FORWARD
+from operations import (
+    BACKPROP_FILTER,
+    BACKPROP_INPUT,
+    EVERY_OPERATION,
+    FORWARD,
+    GRADIENTS,
+    Operation,
+)
 
 CASE = Case((9, 7), (3, 2), 5, 2, strides=(2, 1), batch=2)
 
 
-def is_remembered(*arguments: Any) -> bool:
+NUMBERS = {
+    FORWARD: _native.FORWARD,
+    BACKPROP_INPUT: _native.BACKPROP_INPUT,
+    BACKPROP_FILTER: _native.BACKPROP_FILTER,
+}
+
+
+def is_remembered(operation: Operation, first: Any, second: Any, sizes: Any, *options: Any) -> bool:
     """Whether a call is like an earlier one, and computed without Python code."""
-    return _native.forward_like_before(*arguments) is not None
+    result = _native.call_like_before(NUMBERS[operation], first, second, sizes, *options)
+    return result is not None
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_second_call_has_the_bits_of_the_first(dtype: np.dtype[Any], data_format: str) -> None:
-    operands = FORWARD.to_format(FORWARD.random_data(CASE, dtype), data_format)
-    arguments = (*operands, *CASE.arguments(data_format).values())
+@EVERY_OPERATION
+def test_the_second_call_has_the_bits_of_the_first(
+    operation: Operation, dtype: np.dtype[Any], data_format: str
+) -> None:
+    operands = operation.to_format(operation.random_data(CASE, dtype), data_format)
     # A name has it computed by Python code, whatever is remembered.
-    want = depthwise.depthwise_conv2d(*arguments, name="once")
+    arguments = operation.arguments(CASE, operands, data_format)
+    want = operation.function(**arguments, name="once")
     for _ in range(3):
-        got = depthwise.depthwise_conv2d(*arguments)
+        got = operation(CASE, operands, data_format)
         assert got.dtype is operands[0].dtype
         assert got.flags.c_contiguous and got.flags.writeable
         assert_same_bits(got, want)
-    assert is_remembered(*arguments)
+    sizes = None if operation is FORWARD else operation.shape(operation.result, CASE, data_format)
+    assert is_remembered(operation, *operands, sizes, *CASE.arguments(data_format).values())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_memory_layout(layout: str) -> None:
-    input, filter = FORWARD.random_data(CASE, np.dtype(np.float32))
-    options = CASE.arguments("NHWC").values()
-    want = depthwise.depthwise_conv2d(input, filter, *options)
-    for first, second in (
-        (LAYOUTS[layout](input), filter),
-        (input, LAYOUTS[layout](filter)),
-        (LAYOUTS[layout](input), LAYOUTS[layout](filter)),
-    ):
+@EVERY_OPERATION
+def test_every_memory_layout(operation: Operation, layout: str) -> None:
+    first, second = operation.random_data(CASE, np.dtype(np.float32))
+    want = operation(CASE, (first, second), "NHWC")
+    laid_out = LAYOUTS[layout](first), LAYOUTS[layout](second)
+    for operands in ((laid_out[0], second), (first, laid_out[1]), laid_out):
         for _ in range(2):
-            assert_same_bits(depthwise.depthwise_conv2d(first, second, *options), want)
+            assert_same_bits(operation(CASE, operands, "NHWC"), want)
+
+
+@pytest.mark.parametrize("operation", GRADIENTS, ids=str)
+def test_sizes_that_do_not_fit_after_ones_that_did(operation: Operation) -> None:
+    operands = operation.random_data(CASE, np.dtype(np.float32))
+    sizes = list(operation.shape(operation.result, CASE, "NHWC"))
+    options = CASE.arguments("NHWC").values()
+
+    def call(sizes: Any) -> Array:
+        if operation is BACKPROP_INPUT:
+            return operation.function(sizes, *operands, *options)
+        return operation.function(operands[0], sizes, operands[1], *options)
+
+    want = call(sizes)
+    assert is_remembered(operation, *operands, sizes, *options)
+    for alike in (tuple(sizes), np.array(sizes), [np.int64(size) for size in sizes]):
+        assert_same_bits(call(alike), want)
+    for wrong in (sizes[:3], [float(size) for size in sizes], [*sizes[:3], True], sizes[::-1]):
+        with pytest.raises((TypeError, ValueError)):
+            call(wrong)
 
 
 class TestMistakesAfterACallThatWasRight:
@@ -62,7 +98,7 @@ class TestMistakesAfterACallThatWasRight:
     def remembered(self) -> None:
         arguments = (self.input, self.filter, [1, 1, 1, 1], "SAME", "NHWC", [1, 1])
         depthwise.depthwise_conv2d(*arguments)
-        assert is_remembered(*arguments)
+        assert is_remembered(FORWARD, *arguments[:2], None, *arguments[2:])
 
     @pytest.mark.parametrize(
         ("argument", "value", "error"),
@@ -101,7 +137,8 @@ class TestMistakesAfterACallThatWasRight:
             "dilations": [1, 1],
         }
         arguments[argument] = value
-        assert not is_remembered(*arguments.values())
+        input, filter, *options = arguments.values()
+        assert not is_remembered(FORWARD, input, filter, None, *options)
         if error is None:
             depthwise.depthwise_conv2d(**arguments)
         else:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from . import _native
 from ._backends import find_backend
 from ._errors import DOCUMENTED, begin_with, check_name
+from ._native import FORWARD, call_like_before
 
 ArrayT = TypeVar("ArrayT")
 
@@ -108,8 +108,8 @@ def depthwise_conv2d(
              [22., 32.]]]], dtype=float32)
     """
     if name is None:
-        output: ArrayT | None = _native.forward_like_before(
-            input, filter, strides, padding, data_format, dilations
+        output: ArrayT | None = call_like_before(
+            FORWARD, input, filter, None, strides, padding, data_format, dilations
         )
         if output is not None:
             return output

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from ._backends import find_backend
 from ._errors import DOCUMENTED, begin_with, check_name
+from ._native import BACKPROP_FILTER, BACKPROP_INPUT, call_like_before
 
 ArrayT = TypeVar("ArrayT")
 
@@ -96,21 +97,35 @@ def depthwise_conv2d_backprop_input(
            [10., 10.],
            [ 7.,  7.]], dtype=float32)
     """
-    if name is not None:
+    gradient: ArrayT | None
+    if name is None:
+        gradient = call_like_before(
+            BACKPROP_INPUT,
+            filter,
+            out_backprop,
+            input_sizes,
+            strides,
+            padding,
+            data_format,
+            dilations,
+        )
+        if gradient is not None:
+            return gradient
+    else:
         check_name(name)
     try:
         backend = find_backend(filter, out_backprop, ("filter", "out_backprop"))
         arguments = (input_sizes, filter, out_backprop, strides, padding, data_format, dilations)
-        gradient: ArrayT
+        computed: ArrayT
         if name is None:
-            gradient = backend.depthwise_conv2d_backprop_input(*arguments)
+            computed = backend.depthwise_conv2d_backprop_input(*arguments)
         else:
             with backend.trace_scope(name):
-                gradient = backend.depthwise_conv2d_backprop_input(*arguments)
+                computed = backend.depthwise_conv2d_backprop_input(*arguments)
     except DOCUMENTED as error:
         begin_with(name, error)
         raise
-    return gradient
+    return computed
 
 
 def depthwise_conv2d_backprop_filter(
@@ -198,18 +213,32 @@ def depthwise_conv2d_backprop_filter(
     array([[10., 10.],
            [18., 18.]], dtype=float32)
     """
-    if name is not None:
+    gradient: ArrayT | None
+    if name is None:
+        gradient = call_like_before(
+            BACKPROP_FILTER,
+            input,
+            out_backprop,
+            filter_sizes,
+            strides,
+            padding,
+            data_format,
+            dilations,
+        )
+        if gradient is not None:
+            return gradient
+    else:
         check_name(name)
     try:
         backend = find_backend(input, out_backprop, ("input", "out_backprop"))
         arguments = (input, filter_sizes, out_backprop, strides, padding, data_format, dilations)
-        gradient: ArrayT
+        computed: ArrayT
         if name is None:
-            gradient = backend.depthwise_conv2d_backprop_filter(*arguments)
+            computed = backend.depthwise_conv2d_backprop_filter(*arguments)
         else:
             with backend.trace_scope(name):
-                gradient = backend.depthwise_conv2d_backprop_filter(*arguments)
+                computed = backend.depthwise_conv2d_backprop_filter(*arguments)
     except DOCUMENTED as error:
         begin_with(name, error)
         raise
-    return gradient
+    return computed

@@ -2,6 +2,9 @@ from typing import Any
 
 compiler: str
 max_kept_bytes: int
+FORWARD: int
+BACKPROP_INPUT: int
+BACKPROP_FILTER: int
 
 class Geometry:
     def __init__(
@@ -35,12 +38,21 @@ def backprop_input(
 def backprop_filter(
     geometry: Geometry, dtype: int, input: Any, out_backprop: Any, filter_backprop: Any
 ) -> None: ...
-def forward_like_before(
-    input: Any, filter: Any, strides: Any, padding: Any, data_format: Any, dilations: Any
+def call_like_before(
+    operation: int,
+    first: Any,
+    second: Any,
+    sizes: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any,
+    dilations: Any,
 ) -> Any: ...
-def remember_forward(
-    input: Any,
-    filter: Any,
+def remember_call(
+    operation: int,
+    first: Any,
+    second: Any,
+    sizes: Any,
     strides: Any,
     padding: Any,
     data_format: Any,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from . import _kernels, _native
+from . import _kernels
 from ._geometry import (
     make_backprop_filter_geometry,
     make_backprop_input_geometry,
     make_geometry,
 )
+from ._native import BACKPROP_FILTER, BACKPROP_INPUT, FORWARD, remember_call
 
 if TYPE_CHECKING:  # numpy.typing would take 3% of the import.
     from numpy.typing import NDArray
@@ -39,9 +40,8 @@ def depthwise_conv2d(
     """Return the output."""
     input, filter, dtype, code = _as_arrays(input, filter, ("input", "filter"))
     geometry = make_geometry(input.shape, filter.shape, strides, padding, data_format, dilations)
-    _native.remember_forward(
-        input, filter, strides, padding, data_format, dilations, geometry.native, code
-    )
+    options = (strides, padding, data_format, dilations)
+    remember_call(FORWARD, input, filter, None, *options, geometry.native, code)
     return _kernels.forward(geometry, dtype, code, input, filter)
 
 
@@ -59,6 +59,10 @@ def depthwise_conv2d_backprop_input(
     geometry = make_backprop_input_geometry(
         input_sizes, filter.shape, out_backprop.shape, strides, padding, data_format, dilations
     )
+    options = (strides, padding, data_format, dilations)
+    remember_call(
+        BACKPROP_INPUT, filter, out_backprop, input_sizes, *options, geometry.native, code
+    )
     return _kernels.backprop_input(geometry, dtype, code, filter, out_backprop)
 
 
@@ -75,6 +79,10 @@ def depthwise_conv2d_backprop_filter(
     input, out_backprop, dtype, code = _as_arrays(input, out_backprop, ("input", "out_backprop"))
     geometry = make_backprop_filter_geometry(
         input.shape, filter_sizes, out_backprop.shape, strides, padding, data_format, dilations
+    )
+    options = (strides, padding, data_format, dilations)
+    remember_call(
+        BACKPROP_FILTER, input, out_backprop, filter_sizes, *options, geometry.native, code
     )
     return _kernels.backprop_filter(geometry, dtype, code, input, out_backprop)
 
