@@ -237,13 +237,15 @@ NB_MODULE(_native, m) {
   m.attr("FORWARD") = static_cast<int>(Operation::kForward);
   m.attr("BACKPROP_INPUT") = static_cast<int>(Operation::kBackpropInput);
   m.attr("BACKPROP_FILTER") = static_cast<int>(Operation::kBackpropFilter);
-  m.def("call_like_before", &CallLikeBeforeBinding, "operation"_a, "first"_a, "second"_a,
-        "sizes"_a.none(), "strides"_a, "padding"_a, "data_format"_a.none(), "dilations"_a.none(),
+  m.def("call_like_before", &CallLikeBeforeBinding, "operation"_a, "first"_a.none(),
+        "second"_a.none(), "sizes"_a.none(), "strides"_a.none(), "padding"_a.none(),
+        "data_format"_a.none(), "dilations"_a.none(),
         "Returns the result of a call of a public function that is like one which was remembered, "
         "else None. First and second are its arrays, in the order of its parameters.");
-  m.def("remember_call", &RememberCallBinding, "operation"_a, "first"_a, "second"_a,
-        "sizes"_a.none(), "strides"_a, "padding"_a, "data_format"_a.none(), "dilations"_a.none(),
-        "geometry"_a, "dtype"_a, "Remembers a valid call, unless its arguments are unusual.");
+  m.def("remember_call", &RememberCallBinding, "operation"_a, "first"_a.none(), "second"_a.none(),
+        "sizes"_a.none(), "strides"_a.none(), "padding"_a.none(), "data_format"_a.none(),
+        "dilations"_a.none(), "geometry"_a, "dtype"_a,
+        "Remembers a valid call, unless its arguments are unusual.");
 
   m.def("forward_at", &ForwardAt, "geometry"_a, "dtype"_a, "input"_a, "input_strides"_a, "filter"_a,
         "taps_together"_a, "bias"_a, "output"_a,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from numpy import ndarray
+
 from ._backends import find_backend
 from ._errors import DOCUMENTED, begin_with, check_name
 from ._native import FORWARD, call_like_before
@@ -107,14 +109,14 @@ def depthwise_conv2d(
              [18., 26.],
              [22., 32.]]]], dtype=float32)
     """
-    if name is None:
+    if name is not None:
+        check_name(name)
+    elif type(input) is ndarray:
         output: ArrayT | None = call_like_before(
             FORWARD, input, filter, None, strides, padding, data_format, dilations
         )
         if output is not None:
             return output
-    else:
-        check_name(name)
     try:
         backend = find_backend(input, filter, ("input", "filter"))
         arguments = (input, filter, strides, padding, data_format, dilations)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from numpy import ndarray
+
 from ._backends import find_backend
 from ._errors import DOCUMENTED, begin_with, check_name
 from ._native import BACKPROP_FILTER, BACKPROP_INPUT, call_like_before
@@ -98,7 +100,9 @@ def depthwise_conv2d_backprop_input(
            [ 7.,  7.]], dtype=float32)
     """
     gradient: ArrayT | None
-    if name is None:
+    if name is not None:
+        check_name(name)
+    elif type(filter) is ndarray:
         gradient = call_like_before(
             BACKPROP_INPUT,
             filter,
@@ -111,8 +115,6 @@ def depthwise_conv2d_backprop_input(
         )
         if gradient is not None:
             return gradient
-    else:
-        check_name(name)
     try:
         backend = find_backend(filter, out_backprop, ("filter", "out_backprop"))
         arguments = (input_sizes, filter, out_backprop, strides, padding, data_format, dilations)
@@ -214,7 +216,9 @@ def depthwise_conv2d_backprop_filter(
            [18., 18.]], dtype=float32)
     """
     gradient: ArrayT | None
-    if name is None:
+    if name is not None:
+        check_name(name)
+    elif type(input) is ndarray:
         gradient = call_like_before(
             BACKPROP_FILTER,
             input,
@@ -227,8 +231,6 @@ def depthwise_conv2d_backprop_filter(
         )
         if gradient is not None:
             return gradient
-    else:
-        check_name(name)
     try:
         backend = find_backend(input, out_backprop, ("input", "out_backprop"))
         arguments = (input, filter_sizes, out_backprop, strides, padding, data_format, dilations)

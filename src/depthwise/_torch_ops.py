@@ -50,6 +50,26 @@ def make_options(
     return strides, "EXPLICIT", tuple(n for pair in padding for n in pair), data_format, dilations
 
 
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """Return what somebody has set in a layer as height and width."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def layer_options(
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int] | str,
+    dilation: int | tuple[int, int],
+) -> Options:
+    """Return the options of an operator for what a layer has."""
+    strides = (1, 1, *_pair(stride))
+    dilation = _pair(dilation)
+    if isinstance(padding, str):
+        return strides, padding.upper(), (), "NCHW", dilation
+    height, width = _pair(padding)
+    pads = (0, 0, 0, 0, height, height, width, width)
+    return strides, "EXPLICIT", pads, "NCHW", dilation
+
+
 # The operators: a kernel for CPU tensors, and the shape and strides of its result for fake ones.
 
 LIBRARY = torch.library.Library("depthwise", "DEF")
@@ -67,8 +87,8 @@ def _define(
     return getattr(torch.ops.depthwise, name).default
 
 
-def _solve(
-    solve: Callable[..., Geometry],
+def _solve_by(
+    solve_geometry: Callable[..., Geometry],
     input_sizes: Sequence[int],
     filter_sizes: Sequence[int],
     strides: Sequence[int],
@@ -77,17 +97,24 @@ def _solve(
     data_format: str,
     dilations: Sequence[int],
 ) -> Geometry:
-    """Return the geometry, by ``solve_geometry`` or what it wraps."""
     pads: Padding = padding
     if padding == "EXPLICIT":
         pads = tuple(zip(explicit_paddings[::2], explicit_paddings[1::2], strict=True))
-    return solve(
+    return solve_geometry(
         tuple(input_sizes), tuple(filter_sizes), tuple(strides), pads, data_format, tuple(dilations)
     )
 
 
-# Symbolic sizes have no hash, so that no cache takes them.
-_solve_symbolic: Callable[..., Geometry] = solve_geometry.__wrapped__
+def solve(input_sizes: Sequence[int], filter_sizes: Sequence[int], *options: Any) -> Geometry:
+    """Return the geometry of sizes and an operator's options."""
+    return _solve_by(solve_geometry, input_sizes, filter_sizes, *options)
+
+
+def _solve_symbolic(
+    input_sizes: Sequence[int], filter_sizes: Sequence[int], *options: Any
+) -> Geometry:
+    """Do the same for sizes that may be symbols, which no cache takes: they have no hash."""
+    return _solve_by(solve_geometry.__wrapped__, input_sizes, filter_sizes, *options)
 
 
 def _check(dtype: torch.dtype, *others: Tensor) -> None:
@@ -108,16 +135,18 @@ def _check_bias(bias: Tensor | None, geometry: Geometry, dtype: torch.dtype) -> 
         )
 
 
-def _is_channels_last(image: Tensor, data_format: str) -> bool:
+def is_channels_last_memory(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """Whether an NCHW image lies in memory as NHWC, and is read there: see _readable()."""
-    if data_format == "NHWC" or image.shape[1] == 1:
-        return False
-    strides = image.stride()
-    return strides[1] == 1 and strides[3] != 1 and 0 not in strides
+    return shape[1] != 1 and strides[1] == 1 and strides[3] != 1 and 0 not in strides
+
+
+def _is_channels_last(image: Tensor, data_format: str) -> bool:
+    return data_format == "NCHW" and is_channels_last_memory(image.shape, image.stride())
 
 
 @lru_cache(maxsize=1024)
-def _as_nhwc(geometry: Geometry) -> Geometry:
+def as_nhwc(geometry: Geometry) -> Geometry:
+    """Return the problem of an NCHW image that lies in memory as NHWC."""
     return dataclasses.replace(geometry, data_format="NHWC")
 
 
@@ -155,7 +184,7 @@ def _strides(image: Tensor, channels_last: bool) -> tuple[int, int, int, int]:
     return (a, c, d, b) if channels_last else (a, b, c, d)
 
 
-def _empty(
+def empty(
     shape: tuple[int, int, int, int], causes: str, dtype: torch.dtype, channels_last: bool = False
 ) -> Tensor:
     """Return a tensor for a result of `shape`; if that is NHWC for NCHW, it is seen as NCHW."""
@@ -172,15 +201,15 @@ def _fake_image(image: Tensor, shape: Sequence[int], data_format: str) -> Tensor
 
 
 def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
-    geometry = _solve(solve_geometry, input.shape, filter.shape, *options)
+    geometry = solve(input.shape, filter.shape, *options)
     _check(input.dtype, filter)
     _check_bias(bias, geometry, input.dtype)
     input, (filter, taps_together) = _readable(input), _readable_filter(filter)
     bias = None if bias is None else _dense(bias)
     channels_last = _is_channels_last(input, geometry.data_format)
     if channels_last:
-        geometry = _as_nhwc(geometry)
-    output = _empty(geometry.output_shape, "input or padding", input.dtype, channels_last)
+        geometry = as_nhwc(geometry)
+    output = empty(geometry.output_shape, "input or padding", input.dtype, channels_last)
     _native.forward_at(
         geometry.native,
         DTYPES[input.dtype][1],
@@ -195,7 +224,7 @@ def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: An
 
 
 def _conv2d_fake(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
-    geometry = _solve(_solve_symbolic, input.shape, filter.shape, *options)
+    geometry = _solve_symbolic(input.shape, filter.shape, *options)
     _check_bias(bias, geometry, input.dtype)
     return _fake_image(input, geometry.output_shape, geometry.data_format)
 
@@ -203,14 +232,14 @@ def _conv2d_fake(input: Tensor, filter: Tensor, bias: Tensor | None, *options: A
 def _backprop_input_cpu(
     input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, *options: Any
 ) -> Tensor:
-    geometry = _solve(solve_geometry, input_sizes, filter.shape, *options)
+    geometry = solve(input_sizes, filter.shape, *options)
     check_out_backprop(geometry, tuple(out_backprop.shape))
     _check(filter.dtype, out_backprop)
     out_backprop, (filter, taps_together) = _readable(out_backprop), _readable_filter(filter)
     channels_last = _is_channels_last(out_backprop, geometry.data_format)
     if channels_last:
-        geometry = _as_nhwc(geometry)
-    gradient = _empty(geometry.input_shape, "input_sizes", filter.dtype, channels_last)
+        geometry = as_nhwc(geometry)
+    gradient = empty(geometry.input_shape, "input_sizes", filter.dtype, channels_last)
     _native.backprop_input_at(
         geometry.native,
         DTYPES[filter.dtype][1],
@@ -226,25 +255,25 @@ def _backprop_input_cpu(
 def _backprop_input_fake(
     input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, *options: Any
 ) -> Tensor:
-    geometry = _solve(_solve_symbolic, input_sizes, filter.shape, *options)
+    geometry = _solve_symbolic(input_sizes, filter.shape, *options)
     return _fake_image(out_backprop, geometry.input_shape, geometry.data_format)
 
 
 def _backprop_filter_cpu(
     input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, *options: Any
 ) -> Tensor:
-    geometry = _solve(solve_geometry, input.shape, filter_sizes, *options)
+    geometry = solve(input.shape, filter_sizes, *options)
     check_out_backprop(geometry, tuple(out_backprop.shape))
     _check(input.dtype, out_backprop)
     input, out_backprop = _readable(input), _readable(out_backprop)
     channels_last = _is_channels_last(input, geometry.data_format)
     if channels_last:
-        geometry = _as_nhwc(geometry)
+        geometry = as_nhwc(geometry)
     if channels_last != _is_channels_last(out_backprop, options[3]):
         # Two images in different orders would be packed element by element.
         order = torch.channels_last if channels_last else torch.contiguous_format
         out_backprop = out_backprop.contiguous(memory_format=order)
-    gradient = _empty(geometry.filter_shape, "filter_sizes", input.dtype)
+    gradient = empty(geometry.filter_shape, "filter_sizes", input.dtype)
     _native.backprop_filter_at(
         geometry.native,
         DTYPES[input.dtype][1],
@@ -260,7 +289,7 @@ def _backprop_filter_cpu(
 def _backprop_filter_fake(
     input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, *options: Any
 ) -> Tensor:
-    geometry = _solve(_solve_symbolic, input.shape, filter_sizes, *options)
+    geometry = _solve_symbolic(input.shape, filter_sizes, *options)
     return input.new_empty(geometry.filter_shape)
 
 

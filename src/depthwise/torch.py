@@ -12,15 +12,15 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from . import _torch_autograd
+from . import _torch_autograd, _torch_inference
 from ._geometry import normalize_options, normalize_sizes
-from ._torch_ops import DTYPES, Options, make_options
+from ._torch_ops import DTYPES, layer_options, make_options
 
 __all__ = ["DepthwiseConv2d", "accelerate", "restore"]
 
@@ -158,10 +158,13 @@ class _Accelerated:
 
     def forward(self: Any, input: Tensor) -> Tensor:
         """Return the output: by our kernels if they take the input, else as before."""
+        output: Tensor | None = _torch_inference.convolve(self, input)
+        if output is not None:
+            return output
         if input.device.type == "cpu" and input.dtype in DTYPES and self.weight.dtype in DTYPES:
             return _convolve(self, input)
-        output: Tensor = super().forward(input)  # type: ignore[misc]
-        return output
+        output = super().forward(input)  # type: ignore[misc]
+        return cast(Tensor, output)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickle and copy by the class of before, since this one has no name in a module."""
@@ -281,6 +284,9 @@ def _reason_to_leave(layer: nn.Conv2d) -> str | None:
 
 def _convolve(layer: nn.Conv2d, input: Tensor) -> Tensor:
     """Compute a layer with a group for each input channel."""
+    output = _torch_inference.convolve(layer, input)
+    if output is not None:
+        return output
     is_single = input.dim() == 3
     if is_single:
         input = input.unsqueeze(0)
@@ -290,29 +296,9 @@ def _convolve(layer: nn.Conv2d, input: Tensor) -> Tensor:
     input, weight, *rest = _check(tensors[:count], names[:count])
     multiplier = layer.out_channels // layer.in_channels
     filter = weight.view(layer.in_channels, multiplier, *layer.kernel_size).permute(2, 3, 0, 1)
-    options = _layer_options(layer.stride, layer.padding, layer.dilation)
+    options = layer_options(layer.stride, layer.padding, layer.dilation)
     output = _torch_autograd.conv2d(input, filter, rest[0] if rest else None, options)
     return output.squeeze(0) if is_single else output
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """Return what somebody has set in a layer as height and width."""
-    return (value, value) if isinstance(value, int) else value
-
-
-def _layer_options(
-    stride: int | tuple[int, int],
-    padding: int | tuple[int, int] | str,
-    dilation: int | tuple[int, int],
-) -> Options:
-    """Return the options of an operator for what a layer has."""
-    strides = (1, 1, *_pair(stride))
-    dilation = _pair(dilation)
-    if isinstance(padding, str):
-        return strides, padding.upper(), (), "NCHW", dilation
-    height, width = _pair(padding)
-    pads = (0, 0, 0, 0, height, height, width, width)
-    return strides, "EXPLICIT", pads, "NCHW", dilation
 
 
 def _check(tensors: Sequence[Tensor], arguments: Sequence[str]) -> Sequence[Tensor]:
