@@ -123,7 +123,7 @@ def test_transforms_and_traces() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["float64", "three_axes", "meta", "channels", "small", "subclass"]
+    "change", ["float64", "three_axes", "meta", "channels", "small", "negated"]
 )
 def test_what_is_wrong_or_unusual_goes_the_way_of_all(change: str) -> None:
     layer, input = make_layer(), make_input()
@@ -133,7 +133,7 @@ def test_what_is_wrong_or_unusual_goes_the_way_of_all(change: str) -> None:
         "meta": input.to("meta"),
         "channels": input[:, :4],
         "small": input[:, :, :1],
-        "subclass": torch.nn.Parameter(input),
+        "negated": torch.complex(input, input).conj().imag,
     }[change]
     with torch.no_grad():
         assert shortcut(layer, input) is not None
@@ -148,3 +148,28 @@ def test_a_parametrized_layer() -> None:
     want = layer(input)
     with torch.no_grad():
         assert torch.equal(layer(input), want)
+
+
+def test_inference_mode() -> None:
+    layer, input = make_layer(), make_input()
+    want = layer(input)
+    with torch.inference_mode():
+        for image in (input, input.clone()):
+            assert shortcut(layer, image) is not None
+            assert torch.equal(layer(image), want)
+
+
+def test_views_that_negate() -> None:
+    """PyTorch keeps in a flag what the elements of such a view are."""
+    layer, input = make_layer(padding=1), make_input()
+    negated = torch.complex(input, input).conj().imag
+    assert negated.is_neg()
+    with torch.no_grad():
+        assert torch.equal(layer(negated), layer(-input))
+    gradients = []
+    for image in (negated, -input):
+        image = image.detach().requires_grad_()
+        output = layer(image)
+        output.backward(torch.complex(output, output).detach().conj().imag)
+        gradients.append(image.grad)
+    assert torch.equal(*gradients)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
+from ._torch_observers import is_observed, is_plain
 from ._torch_ops import (
     BACKPROP_FILTER,
     BACKPROP_INPUT,
@@ -33,8 +34,11 @@ from ._torch_ops import (
     GRAPH_CONV2D,
     LIBRARY,
     Options,
+    backprop_filter_cpu,
     backprop_filter_vmap,
+    backprop_input_cpu,
     backprop_input_vmap,
+    conv2d_cpu,
     conv2d_vmap,
 )
 
@@ -45,16 +49,33 @@ _transforms_are_active: Callable[[], bool] = getattr(
 )
 
 
+def _compute(operator: Any, kernel: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Call an operator, or its kernel at once where that makes no difference to anybody."""
+    result: Tensor
+    if is_observed() or not all(
+        is_plain(argument) for argument in arguments[:3] if isinstance(argument, Tensor)
+    ):
+        result = operator(*arguments)
+    else:
+        result = kernel(*arguments)
+    return result
+
+
+_conv2d = partial(_compute, CONV2D, conv2d_cpu)
+_backprop_input = partial(_compute, BACKPROP_INPUT, backprop_input_cpu)
+_backprop_filter = partial(_compute, BACKPROP_FILTER, backprop_filter_cpu)
+
+
 def conv2d(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
     """Return the output, plus ``bias[k*channel_multiplier + q]`` if there is a bias."""
-    return _run((GRAPH_CONV2D, CONV2D, _Conv2d, _DualConv2d), (input, filter, bias), options)
+    return _run((GRAPH_CONV2D, _conv2d, _Conv2d, _DualConv2d), (input, filter, bias), options)
 
 
 def backprop_input(
     input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
 ) -> Tensor:
     """Return the gradient with respect to the input."""
-    ways = (GRAPH_BACKPROP_INPUT, BACKPROP_INPUT, _BackpropInput, _DualBackpropInput)
+    ways = (GRAPH_BACKPROP_INPUT, _backprop_input, _BackpropInput, _DualBackpropInput)
     return _run(ways, (input_sizes, filter, out_backprop), options)
 
 
@@ -62,7 +83,7 @@ def backprop_filter(
     input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
 ) -> Tensor:
     """Return the gradient with respect to the filter."""
-    ways = (GRAPH_BACKPROP_FILTER, BACKPROP_FILTER, _BackpropFilter, _DualBackpropFilter)
+    ways = (GRAPH_BACKPROP_FILTER, _backprop_filter, _BackpropFilter, _DualBackpropFilter)
     return _run(ways, (input, filter_sizes, out_backprop), options)
 
 
@@ -110,7 +131,7 @@ class _Conv2d(Function):
     ) -> Tensor:
         ctx.save_for_backward(input, filter)
         ctx.options = options
-        return CONV2D(input, filter, bias, *options)
+        return _conv2d(input, filter, bias, *options)
 
     @staticmethod
     def backward(ctx: Any, out_backprop: Tensor) -> tuple[Tensor | None, ...]:
@@ -133,7 +154,7 @@ class _BackpropInput(Function):
     ) -> Tensor:
         ctx.save_for_backward(filter, out_backprop)
         ctx.options = options
-        return BACKPROP_INPUT(input_sizes, filter, out_backprop, *options)
+        return _backprop_input(input_sizes, filter, out_backprop, *options)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -154,7 +175,7 @@ class _BackpropFilter(Function):
     ) -> Tensor:
         ctx.save_for_backward(input, out_backprop)
         ctx.options = options
-        return BACKPROP_FILTER(input, filter_sizes, out_backprop, *options)
+        return _backprop_filter(input, filter_sizes, out_backprop, *options)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -183,7 +204,7 @@ def _sum(*terms: Tensor | None) -> Tensor | None:
 class _DualConv2d(Function):
     @staticmethod
     def forward(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-        return CONV2D(input, filter, bias, *options)
+        return _conv2d(input, filter, bias, *options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -217,7 +238,7 @@ class _DualBackpropInput(Function):
     def forward(
         input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
     ) -> Tensor:
-        return BACKPROP_INPUT(input_sizes, filter, out_backprop, *options)
+        return _backprop_input(input_sizes, filter, out_backprop, *options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -246,7 +267,7 @@ class _DualBackpropFilter(Function):
     def forward(
         input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
     ) -> Tensor:
-        return BACKPROP_FILTER(input, filter_sizes, out_backprop, *options)
+        return _backprop_filter(input, filter_sizes, out_backprop, *options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:

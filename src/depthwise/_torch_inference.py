@@ -1,9 +1,7 @@
 """Layers of PyTorch where nothing but the output is wanted: straight to the kernels.
 
-A call of an operator goes through PyTorch's dispatcher, Python's side of it, and views of the
-parameters: 40 us a layer, or 130 where other layers have overwritten the caches in between, as in
-any model. Without gradients, tracing, transforms and whatever else wants to see an operator, half
-of that can be left out.
+By an operator and views of the parameters a layer takes 40 us besides the kernel, or 130 where
+other layers have overwritten the caches in between, as in any model; so it takes 5, or 65.
 
 ``depthwise.torch`` asks this before it goes the way of all calls, which it also does for whatever
 is wrong.
@@ -11,18 +9,16 @@ is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.nn import Parameter
 
 from . import _native
 from ._geometry import Geometry
+from ._torch_observers import is_observed, is_plain
 from ._torch_ops import (
     DTYPES,
     as_nhwc,
@@ -31,32 +27,6 @@ from ._torch_ops import (
     layer_options,
     solve,
 )
-
-# No public function tells of these. Where one is missing every call goes the way of all.
-_watchers: tuple[Callable[[], Any], ...] = tuple(
-    getattr(torch._C, name, lambda: True)
-    for name in (
-        "_are_functorch_transforms_active",
-        "_len_torch_dispatch_stack",
-        "_len_torch_function_stack",
-        "_get_tracing_state",
-    )
-)
-_is_profiled: Callable[[], bool] = getattr(torch._C._autograd, "_profiler_enabled", lambda: True)
-
-
-def _is_watched() -> bool:
-    """Whether anybody but the caller wants to know of the call."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return True
-    for watcher in _watchers:
-        if watcher():
-            return True
-    return (
-        _is_profiled()
-        or getattr(forward_ad, "_current_level", 0) >= 0
-        or torch.is_autocast_enabled("cpu")
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +71,18 @@ def convolve(layer: Any, input: Tensor) -> Tensor | None:
     """Return the output of a layer with a group for each channel; None if that takes more."""
     parameters = layer._parameters
     weight, bias = parameters.get("weight"), parameters.get("bias")
-    if type(input) is not Tensor or type(weight) is not Parameter or _is_watched():
+    if weight is None or torch.is_grad_enabled() or is_observed():
+        return None
+    if not is_plain(input) or not is_plain(weight) or not weight.is_contiguous():
         return None
     dtype = input.dtype
-    is_right = input.is_cpu and input.layout is torch.strided and input.dim() == 4
-    if not is_right or weight.dtype is not dtype or not weight.is_contiguous():
+    if weight.dtype is not dtype or input.dim() != 4:
         return None
     bias_address = 0
     if bias is not None:
-        is_right = type(bias) is Parameter and bias.dtype is dtype and bias.is_contiguous()
-        if not is_right or bias.shape != weight.shape[:1]:
+        if not is_plain(bias) or bias.dtype is not dtype or not bias.is_contiguous():
+            return None
+        if bias.shape != weight.shape[:1]:
             return None
         bias_address = bias.data_ptr()
     plan = _make_plan(

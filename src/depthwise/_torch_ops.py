@@ -200,7 +200,7 @@ def _fake_image(image: Tensor, shape: Sequence[int], data_format: str) -> Tensor
     return image.new_empty(shape)
 
 
-def _conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
+def conv2d_cpu(input: Tensor, filter: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
     geometry = solve(input.shape, filter.shape, *options)
     _check(input.dtype, filter)
     _check_bias(bias, geometry, input.dtype)
@@ -229,7 +229,7 @@ def _conv2d_fake(input: Tensor, filter: Tensor, bias: Tensor | None, *options: A
     return _fake_image(input, geometry.output_shape, geometry.data_format)
 
 
-def _backprop_input_cpu(
+def backprop_input_cpu(
     input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, *options: Any
 ) -> Tensor:
     geometry = solve(input_sizes, filter.shape, *options)
@@ -259,7 +259,7 @@ def _backprop_input_fake(
     return _fake_image(out_backprop, geometry.input_shape, geometry.data_format)
 
 
-def _backprop_filter_cpu(
+def backprop_filter_cpu(
     input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, *options: Any
 ) -> Tensor:
     geometry = solve(input.shape, filter_sizes, *options)
@@ -304,18 +304,18 @@ def _define_both(
 
 
 GRAPH_CONV2D, CONV2D = _define_both(
-    "depthwise_conv2d", "Tensor input, Tensor filter, Tensor? bias", _conv2d_cpu, _conv2d_fake
+    "depthwise_conv2d", "Tensor input, Tensor filter, Tensor? bias", conv2d_cpu, _conv2d_fake
 )
 GRAPH_BACKPROP_INPUT, BACKPROP_INPUT = _define_both(
     "depthwise_conv2d_backprop_input",
     "SymInt[] input_sizes, Tensor filter, Tensor out_backprop",
-    _backprop_input_cpu,
+    backprop_input_cpu,
     _backprop_input_fake,
 )
 GRAPH_BACKPROP_FILTER, BACKPROP_FILTER = _define_both(
     "depthwise_conv2d_backprop_filter",
     "Tensor input, SymInt[] filter_sizes, Tensor out_backprop",
-    _backprop_filter_cpu,
+    backprop_filter_cpu,
     _backprop_filter_fake,
 )
 

@@ -1,0 +1,71 @@
+"""Whether a kernel may be called without PyTorch: nobody looks, and tensors are what they seem.
+
+An operator goes through PyTorch's dispatcher, and so is seen by compilers, tracers, profilers,
+modes, autocast and transforms. That takes 6 us, or 28 where other layers have overwritten the
+caches: if nobody looks, its kernel can be called at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+# No public function tells of these. Where one is missing somebody may be looking.
+_observers: tuple[Callable[[], Any], ...] = tuple(
+    getattr(torch._C, name, lambda: True)
+    for name in (
+        "_are_functorch_transforms_active",
+        "_len_torch_dispatch_stack",
+        "_len_torch_function_stack",
+        "_get_tracing_state",
+    )
+)
+_is_profiled: Callable[[], bool] = getattr(torch._C._autograd, "_profiler_enabled", lambda: True)
+
+
+def is_observed() -> bool:
+    """Return whether computations have to go through PyTorch's dispatcher.
+
+    Recording for gradients is not asked for here.
+    """
+    if torch.compiler.is_compiling():
+        return True
+    for is_there in _observers:
+        if is_there():
+            return True
+    return (
+        _is_profiled()
+        or getattr(forward_ad, "_current_level", 0) >= 0
+        or torch.is_autocast_enabled("cpu")
+    )
+
+
+def _plain_keys() -> tuple[Any, ...]:
+    """Return what the dispatcher knows of plain tensors, with and without a record of versions."""
+    keys_of = getattr(torch._C, "_dispatch_keys", None)
+    if keys_of is None:
+        return ()
+    tensors = [torch.empty(0)]
+    with torch.inference_mode():
+        tensors.append(torch.empty(0))
+    return tuple(keys_of(tensor) for tensor in tensors)
+
+
+_PLAIN_KEYS = _plain_keys()
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Return whether a tensor's elements are in the memory of the CPU, as its strides tell.
+
+    Those of sparse, fake and batched tensors are not, nor those of views that negate (`torch.imag`
+    of a conjugate) and of zeros without memory, which the dispatcher resolves.
+    """
+    kind = type(tensor)
+    if kind is not Tensor and kind is not Parameter:
+        return False
+    return bool(_PLAIN_KEYS) and torch._C._dispatch_keys(tensor) in _PLAIN_KEYS
