@@ -23,6 +23,7 @@ _observers: tuple[Callable[[], Any], ...] = tuple(
         "_len_torch_dispatch_stack",
         "_len_torch_function_stack",
         "_get_tracing_state",
+        "_is_any_autocast_enabled",
     )
 )
 _is_profiled: Callable[[], bool] = getattr(torch._C._autograd, "_profiler_enabled", lambda: True)
@@ -38,11 +39,7 @@ def is_observed() -> bool:
     for is_there in _observers:
         if is_there():
             return True
-    return (
-        _is_profiled()
-        or getattr(forward_ad, "_current_level", 0) >= 0
-        or torch.is_autocast_enabled("cpu")
-    )
+    return _is_profiled() or getattr(forward_ad, "_current_level", 0) >= 0
 
 
 def _plain_keys() -> tuple[Any, ...]:
