@@ -18,8 +18,10 @@ namespace {
 struct Key {
   Operation operation;
   int64_t first_shape[4], second_shape[4], sizes[4], strides[4], dilations[2];
-  int64_t type;  // NumPy's number
-  int64_t is_same, is_nchw;
+  int64_t padding;         // 'S', 'V' or 'E': SAME, VALID or explicit
+  int64_t paddings[4][2];  // then these
+  int64_t type;            // NumPy's number
+  int64_t is_nchw;
 
   bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
 };
@@ -45,18 +47,28 @@ std::unordered_map<Key, Solution, KeyHash>& Solutions() {
   return *solutions;
 }
 
-// False for anything but a list or tuple of so many ints, which no bool is, that fit 64 bits.
+// False for anything but a list or tuple of so many items. They are borrowed from it.
 template <int kCount>
-bool ReadIntegers(nb::handle values, int64_t (&integers)[kCount]) {
+bool ReadItems(nb::handle values, nb::handle (&items)[kCount]) {
   PyObject* const sequence = values.ptr();
   const bool is_list = PyList_CheckExact(sequence);
   if (!is_list && !PyTuple_CheckExact(sequence)) return false;
   if ((is_list ? PyList_Size(sequence) : PyTuple_Size(sequence)) != kCount) return false;
   for (int i = 0; i < kCount; ++i) {
-    PyObject* const item = is_list ? PyList_GetItem(sequence, i) : PyTuple_GetItem(sequence, i);
+    items[i] = is_list ? PyList_GetItem(sequence, i) : PyTuple_GetItem(sequence, i);
+  }
+  return true;
+}
+
+// False for anything but so many ints, which no bool is, that fit 64 bits.
+template <int kCount>
+bool ReadIntegers(nb::handle values, int64_t (&integers)[kCount]) {
+  nb::handle items[kCount];
+  if (!ReadItems(values, items)) return false;
+  for (int i = 0; i < kCount; ++i) {
     int overflow;
-    if (!PyLong_CheckExact(item)) return false;
-    integers[i] = PyLong_AsLongLongAndOverflow(item, &overflow);
+    if (!PyLong_CheckExact(items[i].ptr())) return false;
+    integers[i] = PyLong_AsLongLongAndOverflow(items[i].ptr(), &overflow);
     if (overflow != 0) return false;
   }
   return true;
@@ -65,6 +77,17 @@ bool ReadIntegers(nb::handle values, int64_t (&integers)[kCount]) {
 bool IsText(nb::handle value, const char* text) {
   return PyUnicode_CheckExact(value.ptr()) &&
          PyUnicode_CompareWithASCIIString(value.ptr(), text) == 0;
+}
+
+bool ReadPadding(nb::handle given, Key* key) {
+  key->padding = IsText(given, "SAME") ? 'S' : IsText(given, "VALID") ? 'V' : 'E';
+  if (key->padding != 'E') return true;
+  nb::handle pairs[4];
+  if (!ReadItems(given, pairs)) return false;
+  for (int axis = 0; axis < 4; ++axis) {
+    if (!ReadIntegers(pairs[axis], key->paddings[axis])) return false;
+  }
+  return true;
 }
 
 // What a call is about.
@@ -91,10 +114,9 @@ bool ReadCall(const CallArguments& given, Call* call) {
     key.second_shape[axis] = call->second.shape[axis];
   }
   key.type = call->first.type;
-  key.is_same = IsText(given.padding, "SAME");
   key.is_nchw = IsText(given.data_format, "NCHW");
   key.dilations[0] = key.dilations[1] = 1;
-  return (key.is_same || IsText(given.padding, "VALID")) &&
+  return ReadPadding(given.padding, &key) &&
          (key.is_nchw || given.data_format.is_none() || IsText(given.data_format, "NHWC")) &&
          ReadIntegers(given.strides, key.strides) &&
          (given.dilations.is_none() || ReadIntegers(given.dilations, key.dilations)) &&

@@ -24,8 +24,8 @@ struct CallArguments {
 // fails: then Python code finds out the way, or what is wrong.
 nanobind::object CallLikeBefore(const CallArguments& arguments);
 
-// Remembers a valid call, unless its arguments are unusual: anything but NumPy's own arrays, lists
-// or tuples of integers, "SAME" or "VALID".
+// Remembers a valid call, unless its arguments are unusual: anything but NumPy's own arrays,
+// strings, and lists or tuples of integers.
 void RememberCall(const CallArguments& arguments, const Geometry& geometry, DType dtype);
 
 }  // namespace depthwise

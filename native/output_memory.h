@@ -1,7 +1,6 @@
 // Memory for large outputs: 64-byte aligned, and reused. A fresh 50 MB array costs more time in
 // page faults than its convolution takes (4.3 against 2.3 ms), and an array that starts within a
-// cache line costs every store two. Python wraps a block in an array by the buffer protocol;
-// bindings.cc is the only caller.
+// cache line costs every store two. numpy_arrays.cc makes arrays of the blocks.
 #pragma once
 
 #include <cstddef>

@@ -96,9 +96,10 @@ class TestMistakesAfterACallThatWasRight:
 
     @pytest.fixture(autouse=True)
     def remembered(self) -> None:
-        arguments = (self.input, self.filter, [1, 1, 1, 1], "SAME", "NHWC", [1, 1])
-        depthwise.depthwise_conv2d(*arguments)
-        assert is_remembered(FORWARD, *arguments[:2], None, *arguments[2:])
+        for padding in ("SAME", [[0, 0], [1, 1], [1, 1], [0, 0]]):
+            arguments = (self.input, self.filter, [1, 1, 1, 1], padding, "NHWC", [1, 1])
+            depthwise.depthwise_conv2d(*arguments)
+            assert is_remembered(FORWARD, *arguments[:2], None, *arguments[2:])
 
     @pytest.mark.parametrize(
         ("argument", "value", "error"),
@@ -113,6 +114,9 @@ class TestMistakesAfterACallThatWasRight:
             ("filter", None, TypeError),
             ("padding", "same", ValueError),
             ("padding", b"SAME", TypeError),
+            ("padding", [[0, 0], [1, True], [1, 1], [0, 0]], TypeError),
+            ("padding", [[0, 0], [1, 1], [1, 1, 1], [0, 0]], ValueError),
+            ("padding", [[0, 0], [1, -1], [1, 1], [0, 0]], ValueError),
             ("data_format", "NHCW", ValueError),
             ("data_format", b"NHWC", ValueError),
             ("dilations", [True, 1], TypeError),
@@ -145,7 +149,7 @@ class TestMistakesAfterACallThatWasRight:
         if error is None:
             depthwise.depthwise_conv2d(**arguments)
         else:
-            with pytest.raises(error, match=f"^({argument} |filter has dtype)"):
+            with pytest.raises(error, match=rf"^({argument}\b|filter has dtype)"):
                 depthwise.depthwise_conv2d(**arguments)
 
 
@@ -157,7 +161,13 @@ def test_other_options_of_the_same_shapes() -> None:
     calls: list[tuple[Any, ...]] = [
         (input, filter, strides, padding, data_format, dilations)
         for data_format in ("NHWC", "NCHW", None)
-        for padding in ("SAME", "VALID")
+        for padding in (
+            "SAME",
+            "VALID",
+            [[0, 0], [1, 2], [2, 1], [0, 0]]
+            if data_format != "NCHW"
+            else ((0, 0), (0, 0), [1, 2], [2, 1]),
+        )
         for strides, dilations in (
             ([1, 1, 1, 1], None),
             ([1, 1, 1, 1], (1, 2)),

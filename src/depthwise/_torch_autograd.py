@@ -50,7 +50,7 @@ _transforms_are_active: Callable[[], bool] = getattr(
 
 
 def _compute(operator: Any, kernel: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """Call an operator, or its kernel at once where that makes no difference to anybody."""
+    """Call an operator, or its kernel at once where that makes no difference: in a function."""
     result: Tensor
     if is_observed() or not all(
         is_plain(argument) for argument in arguments[:3] if isinstance(argument, Tensor)
@@ -68,14 +68,21 @@ _backprop_filter = partial(_compute, BACKPROP_FILTER, backprop_filter_cpu)
 
 def conv2d(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
     """Return the output, plus ``bias[k*channel_multiplier + q]`` if there is a bias."""
-    return _run((GRAPH_CONV2D, _conv2d, _Conv2d, _DualConv2d), (input, filter, bias), options)
+    ways = (GRAPH_CONV2D, CONV2D, conv2d_cpu, _Conv2d, _DualConv2d)
+    return _run(ways, (input, filter, bias), options)
 
 
 def backprop_input(
     input_sizes: Sequence[int], filter: Tensor, out_backprop: Tensor, options: Options
 ) -> Tensor:
     """Return the gradient with respect to the input."""
-    ways = (GRAPH_BACKPROP_INPUT, _backprop_input, _BackpropInput, _DualBackpropInput)
+    ways = (
+        GRAPH_BACKPROP_INPUT,
+        BACKPROP_INPUT,
+        backprop_input_cpu,
+        _BackpropInput,
+        _DualBackpropInput,
+    )
     return _run(ways, (input_sizes, filter, out_backprop), options)
 
 
@@ -83,34 +90,40 @@ def backprop_filter(
     input: Tensor, filter_sizes: Sequence[int], out_backprop: Tensor, options: Options
 ) -> Tensor:
     """Return the gradient with respect to the filter."""
-    ways = (GRAPH_BACKPROP_FILTER, _backprop_filter, _BackpropFilter, _DualBackpropFilter)
+    ways = (
+        GRAPH_BACKPROP_FILTER,
+        BACKPROP_FILTER,
+        backprop_filter_cpu,
+        _BackpropFilter,
+        _DualBackpropFilter,
+    )
     return _run(ways, (input, filter_sizes, out_backprop), options)
 
 
 def _run(
-    ways: tuple[Any, Any, type[Function], type[Function]],
+    ways: tuple[Any, Any, Callable[..., Tensor], type[Function], type[Function]],
     arguments: tuple[Any, Any, Any],
     options: Options,
 ) -> Tensor:
     """Compute by the cheapest way that leaves behind what derivatives need.
 
-    Those are an operator for graphs, one for calls, and functions around the latter, of which the
-    second is for forward mode and for torch.func.
+    Those are an operator for graphs, one for calls and its kernel, and functions around these, of
+    which the second is for forward mode and for torch.func.
     """
-    in_graph, operator, function, dual = ways
-    result: Tensor
-    if _transforms_are_active():
-        if torch.compiler.is_compiling():
-            # Neither function nor operator would be differentiated there, without a word.
-            torch._dynamo.graph_break()
-        result = dual.apply(*arguments, options)
-        return result
-    if torch.compiler.is_compiling():
-        result = in_graph(*arguments, *options)
-        return result
+    in_graph, operator, kernel, function, dual = ways
     tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-    # A look at this number saves 1 us; should it be gone one day, all tensors are asked.
-    if getattr(forward_ad, "_current_level", 0) >= 0:
+    result: Tensor
+    is_seen = is_observed()
+    if is_seen:
+        if _transforms_are_active():
+            if torch.compiler.is_compiling():
+                # Neither function nor operator would be differentiated there, without a word.
+                torch._dynamo.graph_break()
+            result = dual.apply(*arguments, options)
+            return result
+        if torch.compiler.is_compiling():
+            result = in_graph(*arguments, *options)
+            return result
         for tensor in tensors:
             if forward_ad.unpack_dual(tensor).tangent is not None:
                 result = dual.apply(*arguments, options)
@@ -120,7 +133,10 @@ def _run(
             if tensor.requires_grad:
                 result = function.apply(*arguments, options)
                 return result
-    result = operator(*arguments, *options)
+    if is_seen or not all(map(is_plain, tensors)):
+        result = operator(*arguments, *options)
+    else:
+        result = kernel(*arguments, *options)
     return result
 
 
