@@ -35,12 +35,10 @@ from ._torch_ops import (
     LIBRARY,
     Options,
     backprop_filter_cpu,
-    backprop_filter_vmap,
     backprop_input_cpu,
-    backprop_input_vmap,
     conv2d_cpu,
-    conv2d_vmap,
 )
+from ._torch_vmap import backprop_filter_vmap, backprop_input_vmap, conv2d_vmap
 
 # No public function tells, and Function.apply() asks this one. Without it every call would have to
 # go the way that serves transforms too.
