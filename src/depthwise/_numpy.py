@@ -40,9 +40,10 @@ def depthwise_conv2d(
     """Return the output."""
     input, filter, dtype, code = _as_arrays(input, filter, ("input", "filter"))
     geometry = make_geometry(input.shape, filter.shape, strides, padding, data_format, dilations)
+    output = _kernels.forward(geometry, dtype, code, input, filter)
     options = (strides, padding, data_format, dilations)
     remember_call(FORWARD, input, filter, None, *options, geometry.native, code)
-    return _kernels.forward(geometry, dtype, code, input, filter)
+    return output
 
 
 def depthwise_conv2d_backprop_input(
@@ -59,11 +60,12 @@ def depthwise_conv2d_backprop_input(
     geometry = make_backprop_input_geometry(
         input_sizes, filter.shape, out_backprop.shape, strides, padding, data_format, dilations
     )
+    gradient = _kernels.backprop_input(geometry, dtype, code, filter, out_backprop)
     options = (strides, padding, data_format, dilations)
     remember_call(
         BACKPROP_INPUT, filter, out_backprop, input_sizes, *options, geometry.native, code
     )
-    return _kernels.backprop_input(geometry, dtype, code, filter, out_backprop)
+    return gradient
 
 
 def depthwise_conv2d_backprop_filter(
@@ -80,11 +82,12 @@ def depthwise_conv2d_backprop_filter(
     geometry = make_backprop_filter_geometry(
         input.shape, filter_sizes, out_backprop.shape, strides, padding, data_format, dilations
     )
+    gradient = _kernels.backprop_filter(geometry, dtype, code, input, out_backprop)
     options = (strides, padding, data_format, dilations)
     remember_call(
         BACKPROP_FILTER, input, out_backprop, filter_sizes, *options, geometry.native, code
     )
-    return _kernels.backprop_filter(geometry, dtype, code, input, out_backprop)
+    return gradient
 
 
 def _as_arrays(
