@@ -102,7 +102,8 @@ void BackpropFilterBinding(const Geometry& g, int dtype, nb::handle input, nb::h
   filter_view.RequireContiguous("filter_backprop");
   const ReleasedGil released;
   ComputeFilterBackprop(static_cast<DType>(dtype), g, input_view.Image(g.channels_last),
-                        out_view.Image(g.channels_last), filter_view.data());
+                        out_view.Image(g.channels_last),
+                        {filter_view.data(), DenseFilterStrides(g)});
 }
 
 // The same three for arrays of other libraries, by their addresses: to make views of them that are
@@ -142,12 +143,13 @@ void BackpropInputAt(const Geometry& g, int dtype, Address filter, bool taps_tog
 
 void BackpropFilterAt(const Geometry& g, int dtype, Address input, const ImageStrides& strides,
                       Address out_backprop, const ImageStrides& out_strides,
-                      Address filter_backprop) {
+                      Address filter_backprop, bool taps_together) {
   ElementSize(dtype);
   const ReleasedGil released;
-  ComputeFilterBackprop(
-      static_cast<DType>(dtype), g, {At(input), StridesOf(strides, g.channels_last)},
-      {At(out_backprop), StridesOf(out_strides, g.channels_last)}, At(filter_backprop));
+  ComputeFilterBackprop(static_cast<DType>(dtype), g,
+                        {At(input), StridesOf(strides, g.channels_last)},
+                        {At(out_backprop), StridesOf(out_strides, g.channels_last)},
+                        {At(filter_backprop), StridesOf(g, taps_together)});
 }
 
 Geometry MakeGeometry(int64_t batch, int64_t in_height, int64_t in_width, int64_t in_channels,
@@ -256,7 +258,7 @@ NB_MODULE(_native, m) {
         "Likewise.");
   m.def("backprop_filter_at", &BackpropFilterAt, "geometry"_a, "dtype"_a, "input"_a,
         "input_strides"_a, "out_backprop"_a, "out_backprop_strides"_a, "filter_backprop"_a,
-        "Likewise.");
+        "taps_together"_a, "Likewise.");
 
   m.def("xla_handlers", &XlaHandlers,
         "The same three functions for jax.ffi.register_ffi_target(), by name.");

@@ -157,7 +157,8 @@ void Compute(const Call& call, const Solution& solution, void* result) {
     case Operation::kBackpropInput:
       return ComputeInputBackprop(dtype, g, filter(call.first), image(call.second), result);
     case Operation::kBackpropFilter:
-      return ComputeFilterBackprop(dtype, g, image(call.first), image(call.second), result);
+      return ComputeFilterBackprop(dtype, g, image(call.first), image(call.second),
+                                   {result, DenseFilterStrides(g)});
   }
 }
 

@@ -198,6 +198,16 @@ void AddChunks(const FilterGradientKernels& kernels, const FilterGradientProblem
   if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
 }
 
+// Copies a filter whose channels lie together to one whose taps do.
+template <class E>
+void GatherTaps(const void* dense, int64_t taps, int64_t channels, void* gathered) {
+  const E* from = static_cast<const E*>(dense);
+  E* to = static_cast<E*>(gathered);
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t t = 0; t < taps; ++t) *to++ = from[t * channels + c];
+  }
+}
+
 }  // namespace
 
 void Forward(DType dtype, const ForwardProblem& given) {
@@ -287,9 +297,21 @@ void ComputeInputBackprop(DType dtype, const Geometry& g, const FilterData& filt
 }
 
 void ComputeFilterBackprop(DType dtype, const Geometry& g, const ImageData& input,
-                           const ImageData& out_backprop, void* filter_backprop) {
-  FilterGradient(dtype, {g, input.data, input.strides, out_backprop.data, out_backprop.strides,
-                         filter_backprop});
+                           const ImageData& out_backprop, const FilterResult& filter_backprop) {
+  const int64_t taps = g.filter_height * g.filter_width, channels = DenseFilterStrides(g).tap;
+  const size_t size = kElementSize[static_cast<int>(dtype)];
+  const auto compute = [&](void* dense) {
+    FilterGradient(dtype,
+                   {g, input.data, input.strides, out_backprop.data, out_backprop.strides, dense});
+  };
+  if (filter_backprop.strides.channel == 1) return compute(filter_backprop.data);
+  const auto dense =
+      std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(taps * channels) * size);
+  compute(dense.get());
+  const auto gather = size == 8   ? GatherTaps<uint64_t>
+                      : size == 4 ? GatherTaps<uint32_t>
+                                  : GatherTaps<uint16_t>;
+  gather(dense.get(), taps, channels, filter_backprop.data);
 }
 
 std::vector<std::string> SupportedIsas() {

@@ -23,8 +23,8 @@ void Forward(DType dtype, const ForwardProblem& given);
 // for each tap.
 void FilterGradient(DType dtype, const FilterGradientProblem& given);
 
-// The three public functions on memory that fits the geometry; bias may be null, and the results
-// are C-contiguous.
+// The three public functions on memory that fits the geometry; bias may be null, and images that
+// are results are C-contiguous.
 struct ImageData {
   const void* data;
   Strides strides;
@@ -33,12 +33,16 @@ struct FilterData {
   const void* data;
   FilterStrides strides;
 };
+struct FilterResult {
+  void* data;
+  FilterStrides strides;
+};
 void ComputeOutput(DType dtype, const Geometry& g, const ImageData& input, const FilterData& filter,
                    const void* bias, void* output);
 void ComputeInputBackprop(DType dtype, const Geometry& g, const FilterData& filter,
                           const ImageData& out_backprop, void* input_backprop);
 void ComputeFilterBackprop(DType dtype, const Geometry& g, const ImageData& input,
-                           const ImageData& out_backprop, void* filter_backprop);
+                           const ImageData& out_backprop, const FilterResult& filter_backprop);
 
 // Names of the instruction sets that this machine runs and this build has, best first.
 std::vector<std::string> SupportedIsas();

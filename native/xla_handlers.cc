@@ -113,7 +113,7 @@ void CallBackpropFilter(const Call& call) {
   const Geometry& g = call.geometry;
   Filter(call.result, g);
   ComputeFilterBackprop(call.dtype, g, Input(call.first, g), Output(call.second, g),
-                        call.result.data);
+                        {call.result.data, DenseFilterStrides(g)});
 }
 
 xla::Error* MakeError(const xla::CallFrame& frame, int code, const char* message) {

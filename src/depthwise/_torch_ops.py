@@ -282,6 +282,7 @@ def backprop_filter_cpu(
         out_backprop.data_ptr(),
         _strides(out_backprop, channels_last),
         gradient.data_ptr(),
+        False,
     )
     return gradient
 

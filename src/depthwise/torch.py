@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from . import _torch_autograd, _torch_inference
+from . import _torch_autograd, _torch_layers
 from ._geometry import normalize_options, normalize_sizes
 from ._torch_ops import DTYPES, layer_options, make_options
 
@@ -158,7 +158,7 @@ class _Accelerated:
 
     def forward(self: Any, input: Tensor) -> Tensor:
         """Return the output: by our kernels if they take the input, else as before."""
-        output: Tensor | None = _torch_inference.convolve(self, input)
+        output: Tensor | None = _torch_layers.convolve(self, input)
         if output is not None:
             return output
         if input.device.type == "cpu" and input.dtype in DTYPES and self.weight.dtype in DTYPES:
@@ -284,7 +284,7 @@ def _reason_to_leave(layer: nn.Conv2d) -> str | None:
 
 def _convolve(layer: nn.Conv2d, input: Tensor) -> Tensor:
     """Compute a layer with a group for each input channel."""
-    output = _torch_inference.convolve(layer, input)
+    output = _torch_layers.convolve(layer, input)
     if output is not None:
         return output
     is_single = input.dim() == 3
@@ -294,8 +294,7 @@ def _convolve(layer: nn.Conv2d, input: Tensor) -> Tensor:
     tensors, names = (input, layer.weight, bias), ("input", "weight", "bias")
     count = 2 if bias is None else 3
     input, weight, *rest = _check(tensors[:count], names[:count])
-    multiplier = layer.out_channels // layer.in_channels
-    filter = weight.view(layer.in_channels, multiplier, *layer.kernel_size).permute(2, 3, 0, 1)
+    filter = _torch_layers.filter_of(weight, layer.in_channels)
     options = layer_options(layer.stride, layer.padding, layer.dilation)
     output = _torch_autograd.conv2d(input, filter, rest[0] if rest else None, options)
     return output.squeeze(0) if is_single else output
