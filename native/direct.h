@@ -28,10 +28,11 @@ inline int64_t DirectGroupVectors(const Geometry& g) {
              Max(1, kPackedTapBytes / bytes_each));
 }
 
-// Plans the direct kernel; false if the layout does not allow it, or if one vector of channels has
-// more taps than `limit` bytes can hold.
+// Plans the direct kernel; false if layout or type do not allow it, or if one vector of channels
+// has more taps than `limit` bytes can hold.
 template <class S>
 inline bool PlanDirect(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
+  if constexpr (kConvertsSlowly<S>) return false;
   const Geometry& g = problem.geometry;
   const bool can_multiply = !g.transposed && kHasLaneMasks<typename S::Element>;
   if (!g.channels_last || (g.channel_multiplier > 1 && !can_multiply) ||

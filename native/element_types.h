@@ -146,6 +146,15 @@ struct BFloat16 : Narrow16<BFloat16> {
   }
 };
 
+// Whether elements are so slow to convert that it is done when they are packed, not for each tap
+// that meets them.
+template <class S>
+inline constexpr bool kConvertsSlowly = false;
+#if !defined(__AVX512F__) && !defined(__F16C__) && !defined(__aarch64__)
+template <>
+inline constexpr bool kConvertsSlowly<Float16> = true;
+#endif
+
 // Lane numbers: as wide as the accumulators that they permute.
 template <class A>
 struct IndexOf;

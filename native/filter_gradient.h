@@ -97,9 +97,11 @@ DEPTHWISE_INLINE void ForEachStrip(const Geometry& g, const FilterGradientPlan& 
   }
 }
 
+template <class S>
 inline bool IsReadInPlace(const FilterGradientProblem& problem) {
-  return problem.geometry.channels_last && problem.geometry.channel_multiplier == 1 &&
-         problem.input_strides.channel == 1 && problem.out_backprop_strides.channel == 1;
+  return !kConvertsSlowly<S> && problem.geometry.channels_last &&
+         problem.geometry.channel_multiplier == 1 && problem.input_strides.channel == 1 &&
+         problem.out_backprop_strides.channel == 1;
 }
 
 template <class S>
@@ -227,7 +229,7 @@ inline void RunChannelFilterGradient(const FilterGradientProblem& problem,
   BlockedSums<A> sums{memory, memory + size, size, plan.block_pixels};
   sums.Clear();
   if (plan.algorithm == Algorithm::kDirect) {
-    DirectFilterGradient<S>(problem, plan, item, sums);
+    if constexpr (!kConvertsSlowly<S>) DirectFilterGradient<S>(problem, plan, item, sums);
   } else {
     PackedFilterGradient<S>(problem, plan, item, sums, sums.block + sums.size);
   }
@@ -288,7 +290,7 @@ inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, doub
   plan->strip_columns = strip * residues;
   PlanChunks(g, plan);
 
-  const bool in_place = IsReadInPlace(problem);
+  const bool in_place = IsReadInPlace<S>(problem);
   plan->algorithm = in_place ? Algorithm::kDirect : Algorithm::kBlock;
   plan->peel = in_place
                    ? ChannelsToAlignment<S>(g.in_channels, problem.input, problem.input_strides,
