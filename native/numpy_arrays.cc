@@ -14,7 +14,7 @@ namespace {
 // From this size of a pixel on direct.h peels channels.
 constexpr intptr_t kPeeledBytes = 768;
 // From this size on a result is worth a block of its own, which costs half a microsecond.
-constexpr int64_t kReusedBytes = 128 * 1024;
+constexpr int64_t kReusedBytes = 64 * 1024;
 // Larger results may be stored past the caches, which asks for whole cache lines.
 constexpr int64_t kCachedBytes = 8 * 1024 * 1024;
 
