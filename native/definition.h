@@ -84,9 +84,11 @@ inline void RunDefinition(const ForwardProblem& problem, int64_t begin, int64_t 
   }
 }
 
-// The outputs of the same items whose window covers padding on the left or right.
+// The outputs of the same items whose window covers padding that the kernel of the plan takes for
+// zeros: on the left or right; above and below where rows share a vector.
 template <class S>
-inline void RunDefinitionAtBorders(const ForwardProblem& problem, int64_t begin, int64_t end) {
+inline void RunDefinitionAtBorders(const ForwardProblem& problem, const ForwardPlan& plan,
+                                   int64_t begin, int64_t end) {
   const Geometry& g = problem.geometry;
   const int64_t reach = (g.filter_width - 1) * g.dilation_width;
   // The first output whose window begins inside the image, and the first whose window ends beyond.
@@ -97,6 +99,13 @@ inline void RunDefinitionAtBorders(const ForwardProblem& problem, int64_t begin,
   const int64_t right = Max(left, Min(g.out_width, beyond));
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / g.out_height, i = item % g.out_height;
+    if (plan.algorithm == Algorithm::kNarrowPlane) {
+      const Axis rows = RowAxis(g, 0);
+      if (i * rows.stride < rows.unit_begin || i * rows.stride + rows.window > rows.unit_end) {
+        DefinitionColumns<S>(problem, b, i, 0, g.out_width);
+        continue;
+      }
+    }
     DefinitionColumns<S>(problem, b, i, 0, left);
     DefinitionColumns<S>(problem, b, i, right, g.out_width);
   }

@@ -238,7 +238,9 @@ void Forward(DType dtype, const ForwardProblem& given) {
   ParallelFor(plan.items, threads == 1 ? plan.items : grain, Order::kAny, run);
   if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
   if (plan.repair_borders) {
-    const auto repair = [&](int64_t begin, int64_t end) { kernels.repair(problem, begin, end); };
+    const auto repair = [&](int64_t begin, int64_t end) {
+      kernels.repair(problem, plan, begin, end);
+    };
     const int64_t rows = g.batch * g.out_height;
     ParallelFor(rows, threads == 1 ? rows : 8, Order::kAny, repair);
   }

@@ -12,7 +12,9 @@
 #include "filter_gradient.h"
 #include "flat.h"
 #include "flat_filter_gradient.h"
+#include "narrow_plane.h"
 #include "plane.h"
+#include "strided_plane.h"
 #include "transform.h"
 
 namespace depthwise::DEPTHWISE_ISA {
@@ -124,9 +126,10 @@ ForwardPlan PlanSums(const ForwardProblem& problem, int64_t threads) {
     SplitRows<S>(g, g.batch * plan.blocks, 1, threads, &plan);
     return plan;
   }
-  const bool is_packed = PlanPlane<S>(problem, kScratchBytes, &plan) ||
-                         PlanBlock<S>(problem, kScratchBytes, &plan) ||
-                         PlanFlat<S>(problem, kScratchBytes, &plan);
+  const bool is_packed =
+      PlanNarrowPlane<S>(problem, &plan) || PlanPlane<S>(problem, kScratchBytes, &plan) ||
+      PlanStridedPlane<S>(problem, kScratchBytes, &plan) ||
+      PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan);
   const bool is_finite = !is_packed || AreFiniteTaps<S>(g, problem.filter);
   // The definition is needed for all outputs where zeros lie between the columns too.
   const bool is_repairable =
@@ -165,11 +168,21 @@ template <class S>
 void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, int64_t end,
          void* scratch) {
   switch (plan.algorithm) {
-    case Algorithm::kDirect: RunDirect<S>(problem, plan, begin, end, scratch); break;
+    case Algorithm::kDirect:
+      if constexpr (!kConvertsSlowly<S>) RunDirect<S>(problem, plan, begin, end, scratch);
+      break;
     case Algorithm::kBlock: RunBlock<S>(problem, plan, begin, end, scratch); break;
     case Algorithm::kPlane:
       if constexpr (kHasLaneMasks<typename S::Element>) {
         RunPlane<S>(problem, plan, begin, end, scratch);
+      }
+      break;
+    case Algorithm::kNarrowPlane:
+      if constexpr (kHasNarrowPlanes<S>) RunNarrowPlane<S>(problem, plan, begin, end, scratch);
+      break;
+    case Algorithm::kStridedPlane:
+      if constexpr (kHasLaneMasks<typename S::Element>) {
+        RunStridedPlane<S>(problem, plan, begin, end, scratch);
       }
       break;
     case Algorithm::kFlat: RunFlat<S>(problem, plan, begin, end, scratch); break;

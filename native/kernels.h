@@ -29,12 +29,14 @@ struct ForwardProblem {
 };
 
 enum class Algorithm : int {
-  kDirect,      // direct.h: NHWC in place
-  kBlock,       // block.h: packed, one vector of channels at a time
-  kPlane,       // plane.h: rows of NCHW and of few channels in place
-  kFlat,        // flat.h: packed rows as flat sequences, for few channels
-  kTransform,   // transform.h: packed, large filters by Fourier transforms along the width
-  kDefinition,  // definition.h: one output at a time
+  kDirect,        // direct.h: NHWC in place
+  kBlock,         // block.h: packed, one vector of channels at a time
+  kPlane,         // plane.h: rows of NCHW and of few channels in place
+  kStridedPlane,  // strided_plane.h: NCHW with a stride of 2, in place
+  kNarrowPlane,   // narrow_plane.h: NCHW with two rows in a vector
+  kFlat,          // flat.h: packed rows as flat sequences, for few channels
+  kTransform,     // transform.h: packed, large filters by Fourier transforms along the width
+  kDefinition,    // definition.h: one output at a time
 };
 
 // How transform.h cuts a problem up. Units, taps and positions are those of the column axis; output
@@ -93,8 +95,10 @@ struct ForwardKernels {
   void (*run)(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, int64_t end,
               void* scratch);
   // For plans with repair_borders, after all of run(): computes again, by the definition, the
-  // outputs of the rows [begin, end) of batch * out_height whose window covers column padding.
-  void (*repair)(const ForwardProblem& problem, int64_t begin, int64_t end);
+  // outputs of the rows [begin, end) of batch * out_height whose window covers padding that run()
+  // takes for zeros.
+  void (*repair)(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
+                 int64_t end);
 };
 
 // How a filter gradient is computed. The sum over batch, height and width is cut into chunks by the

@@ -198,6 +198,15 @@ DEPTHWISE_INLINE V Permute(V v, Index index) {
 #endif
 }
 
+#if defined(__AVX512F__)
+// Lane i of the result is lane index[i] of the lanes of a, followed by those of b, or zero where
+// the mask has none.
+DEPTHWISE_INLINE Vec<float> PermuteTwo(Vec<float> a, Vec<float> b, Vec<int32_t> index,
+                                       uint16_t mask) {
+  return _mm512_maskz_permutex2var_ps(mask, a, reinterpret_cast<__m512i>(index), b);
+}
+#endif
+
 // Transposes a square of vectors: afterwards lane i of v[j] is what lane j of v[i] was.
 template <class V, int kCount>
 DEPTHWISE_INLINE void Transpose(V (&v)[kCount]) {

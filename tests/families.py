@@ -149,6 +149,15 @@ def row_cases() -> Iterator[Case]:
     yield Case((40, 1), (5, 1), channels=16)
     yield Case((40, 1), (5, 1), channels=3, multiplier=2, strides=(2, 1))
     yield Case((40, 1), (9, 1), channels=17, dilations=(3, 1), batch=2)
+    # With a stride of 2 along the width, of one strip and of several.
+    for width in (15, 18, 33, 34, 63, 130):
+        yield Case((19, width), (3, 3), channels=17, strides=(2, 2))
+        yield Case((9, width), (3, 3), channels=3, strides=(2, 2), padding=((0, 3), (2, 5)))
+        yield Case((7, width), (5, 4), channels=5, strides=(1, 2), padding="VALID")
+        yield Case((8, width), (2, 7), channels=2, multiplier=3, strides=(3, 2), batch=2)
+    yield Case((9, 70), (3, 3), channels=20, strides=(2, 2), padding=((9, 0), (75, 40)))
+    yield Case((9, 70), (1, 1), channels=3, strides=(2, 2), padding=((0, 2), (1, 9)))
+    yield Case((6, 200), (1, 60), channels=2, strides=(1, 2))
     # Large pixels, whose channels are peeled where they are unaligned.
     yield Case((5, 8), (3, 3), channels=208)
     yield Case((6, 15), (3, 3), channels=400, strides=(2, 2))

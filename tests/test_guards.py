@@ -24,6 +24,7 @@ from families import (
     larger_than_cache_cases,
     multiplier_cases,
     padding_cases,
+    row_cases,
     stride_cases,
 )
 from operations import (
@@ -48,6 +49,7 @@ CASES = [
     *list(stride_cases())[::3],
     *list(dilation_cases())[::3],
     *padding_cases(),
+    *row_cases(),
     *degenerate_cases(),
     *large_cases(),
     *huge_filter_cases(),

@@ -25,6 +25,9 @@ from operations import (
 CASES = [
     Case((9, 10), (3, 3), 17),
     Case((9, 10), (3, 3), 16, strides=(2, 2)),
+    Case((7, 7), (3, 3), 17),
+    Case((9, 40), (3, 3), 16, strides=(2, 2)),
+    Case((8, 38), (5, 4), 3, strides=(2, 2)),
     Case((11, 12), (5, 5), 18),
     Case((9, 18), (7, 7), 16, strides=(2, 2)),
     Case((9, 19), (3, 3), 3),
