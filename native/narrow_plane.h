@@ -74,8 +74,8 @@ inline NarrowArrays<S, kStride> MakeNarrowArrays(const ForwardProblem& problem) 
   return arrays;
 }
 
-// A tile of up to 2 * kNarrowVectors output rows of a plane. `in` is where its first input row is,
-// or would be; `out` its first output row.
+// A tile of up to 2 * kNarrowVectors output rows of a plane, of which the first is at `out`. `in`
+// is the first of its input rows that is inside the image.
 template <class S, int kStride>
 DEPTHWISE_INLINE void NarrowTile(const NarrowArrays<S, kStride>& arrays,
                                  const typename S::Element* in, int64_t rows_used,
@@ -86,10 +86,11 @@ DEPTHWISE_INLINE void NarrowTile(const NarrowArrays<S, kStride>& arrays,
   constexpr int kRows = kNarrowRows<kStride>;
   V rows[kRows];
 #pragma GCC unroll 19
-  for (int u = 0; u < kRows; ++u, in = Step(in, arrays.in_row_step)) {
+  for (int u = 0; u < kRows; ++u) {
     rows[u] = V{};
     if (u >= arrays.row_begin && u < arrays.row_end) {
       rows[u] = S::LoadMasked(in, arrays.in_columns);
+      in = Step(in, arrays.in_row_step);
     }
   }
   V sums[kNarrowVectors] = {};
@@ -141,14 +142,14 @@ inline void NarrowItem(const ForwardProblem& problem, const Item& item,
   NextBlock<E> next(problem, item.b, first_channel, kCount);
   for (int64_t t = item.first; t < item.last; t += kTileRows) {
     const int64_t rows_used = Min(kTileRows, item.last - t);
-    const int64_t first_unit = t * kStride;
-    arrays.row_begin = rows.unit_begin - first_unit;
-    arrays.row_end = rows.unit_end - first_unit;
+    const E* image = static_cast<const E*>(problem.input) + item.b * in.batch +
+                     first_channel / multiplier * in.channel;
+    const TileRows<E> tile_rows = RowsInPlace(rows, t, kTileRows, image, in.row);
+    const E* from = tile_rows.row;
+    arrays.row_begin = tile_rows.row_begin;
+    arrays.row_end = tile_rows.row_end;
     arrays.taps = taps;
     arrays.bias = bias;
-    const E* from = static_cast<const E*>(problem.input) + item.b * in.batch +
-                    first_channel / multiplier * in.channel +
-                    rows.InputCoordinate(first_unit) * in.row;
     E* to = static_cast<E*>(problem.output) + item.b * out.batch + first_channel * out.channel +
             t * out.row;
     // Counted, since a division for each channel would take a third of the time of its tile.

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 # What returns None for a call that it leaves to others.
 from depthwise._torch_layers import convolve as shortcut
@@ -180,6 +182,33 @@ def test_saved_tensors_that_hooks_change() -> None:
     torch.testing.assert_close(got, want)
 
 
+def test_saved_tensors_of_another_type() -> None:
+    layer, input = make_layer(), make_input().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: tensor.detach().half(), lambda packed: packed
+    ):
+        output = layer(input)
+    with pytest.raises(TypeError, match="needed one dtype"):
+        output.sum().backward()
+
+
+def test_a_checkpoint_that_is_watched_once() -> None:
+    """What is saved is the same in both of its passes, whoever looks at one of them."""
+    layer, input = make_layer(), make_input().requires_grad_()
+    want = gradients(layer, input)
+
+    def checkpointed(image: torch.Tensor) -> torch.Tensor:
+        with torch.profiler.profile():
+            output: torch.Tensor = checkpoint(layer, image, use_reentrant=False)
+        return output
+
+    output = checkpointed(input)
+    torch.manual_seed(2)
+    got = torch.autograd.grad(output, [input, *layer.parameters()], torch.randn_like(output))
+    for gradient, name in zip(got, ("input", *dict(layer.named_parameters())), strict=True):
+        assert torch.equal(gradient, want[name]), name
+
+
 def test_saved_tensors_that_are_overwritten() -> None:
     layer, input = make_layer(), make_input()
     output = layer(input)
@@ -219,14 +248,17 @@ def test_who_watches_is_not_passed_by(name: str, with_gradients: bool) -> None:
     with torch.set_grad_enabled(with_gradients):
         assert shortcut(layer, input) is not None
         with watchers()[name]:
-            assert shortcut(layer, input) is None
+            # With gradients it is the same function as otherwise, which calls the operator then.
+            is_within = with_gradients and name not in ("autocast", "forward mode")
+            assert (shortcut(layer, input) is not None) == is_within
             layer(input)
         assert shortcut(layer, input) is not None
 
 
-def test_the_profiler_sees_the_operator() -> None:
+@pytest.mark.parametrize("with_gradients", [False, True])
+def test_the_profiler_sees_the_operator(with_gradients: bool) -> None:
     layer, input = make_layer(), make_input()
-    with torch.no_grad(), torch.profiler.profile() as profile:
+    with torch.set_grad_enabled(with_gradients), torch.profiler.profile() as profile:
         layer(input)
     assert any("depthwise_conv2d" in event.key for event in profile.key_averages())
 
@@ -271,12 +303,43 @@ def test_what_is_wrong_or_unusual_goes_the_way_of_all(change: str) -> None:
         assert shortcut(layer, input) is None
 
 
-def test_a_parametrized_layer() -> None:
+class Doubled(torch.nn.Module):
+    """A parametrization."""
+
+    def forward(self, parameter: torch.Tensor) -> torch.Tensor:
+        return 2 * parameter
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+@pytest.mark.parametrize("way", ["parametrized", "pruned"])
+def test_what_stands_for_a_parameter(way: str, name: str) -> None:
     layer, input = make_layer(), make_input()
-    torch.nn.utils.parametrizations.weight_norm(layer)
-    want = layer(input)
+    if way == "pruned":
+        torch.nn.utils.prune.l1_unstructured(layer, name, amount=1)
+    else:
+        torch.nn.utils.parametrize.register_parametrization(layer, name, Doubled())
+    assert layer.bias is not None
+    want = torch.nn.functional.conv2d(input, layer.weight, layer.bias, groups=5)
+    torch.testing.assert_close(layer(input), want)
     with torch.no_grad():
-        assert torch.equal(layer(input), want)
+        torch.testing.assert_close(layer(input), want)
+
+
+def test_parameters_of_the_wrong_shape() -> None:
+    layer, input = make_layer(), make_input()
+    layer.weight = torch.nn.Parameter(torch.ones(10, 2, 3, 2))
+    with pytest.raises(RuntimeError, match="shape"):
+        layer(input)
+    layer.weight = torch.nn.Parameter(torch.ones(10, 3, 2))
+    with pytest.raises((RuntimeError, ValueError)):
+        layer(input)
+
+
+def test_options_that_are_lists() -> None:
+    layer, input = make_layer(stride=2, padding=1), make_input()
+    want = layer(input)
+    layer.stride, layer.padding = [2, 2], [1, 1]  # type: ignore[assignment]
+    assert torch.equal(layer(input), want)
 
 
 def test_inference_mode() -> None:

@@ -22,8 +22,9 @@ from torch.autograd import Function
 from . import _native
 from ._geometry import Geometry
 from ._torch_autograd import backprop_filter, backprop_input
-from ._torch_observers import is_observed, is_plain
+from ._torch_observers import is_observed, is_plain, is_transformed, is_watched
 from ._torch_ops import (
+    CONV2D,
     DTYPES,
     Options,
     as_nhwc,
@@ -49,12 +50,13 @@ class _Plan:
 
     options: Options
     geometry: Geometry
-    code: int
+    dtype: torch.dtype
     is_channels_last: bool
-    element_size: int
     in_channels: int
+    weight_shape: torch.Size
     input_shape: torch.Size
     input_strides: tuple[int, ...]
+    output_shape: torch.Size
     output_strides: tuple[int, ...]
     kernel_input_strides: tuple[int, int, int, int]
     kernel_output_strides: tuple[int, int, int, int]
@@ -72,9 +74,11 @@ def _make_plan(
     dilation: int | tuple[int, int],
 ) -> _Plan | None:
     """Return the plan; None for what goes the way of all calls, such as all that is wrong."""
-    out_channels, _, height, width = weight_shape
-    if dtype not in DTYPES or 0 in input_strides or out_channels % in_channels:
+    if len(weight_shape) != 4 or weight_shape[1] != 1 or weight_shape[0] % in_channels:
         return None
+    if dtype not in DTYPES or 0 in input_strides:
+        return None
+    out_channels, _, height, width = weight_shape
     filter_shape = (height, width, in_channels, out_channels // in_channels)
     options = layer_options(stride, padding, dilation)
     try:
@@ -82,7 +86,8 @@ def _make_plan(
     except (TypeError, ValueError, OverflowError):
         return None
     is_channels_last = is_channels_last_memory(input_shape, input_strides)
-    _, channels, rows, columns = geometry.output_shape
+    output_shape = torch.Size(geometry.output_shape)
+    _, channels, rows, columns = output_shape
     size = channels * rows * columns
     if is_channels_last:
         geometry = as_nhwc(geometry)
@@ -97,12 +102,13 @@ def _make_plan(
     return _Plan(
         options,
         geometry,
-        DTYPES[dtype][1],
+        dtype,
         is_channels_last,
-        dtype.itemsize,
         in_channels,
+        weight_shape,
         input_shape,
         input_strides,
+        output_shape,
         output_strides,
         in_kernel_order(input_strides),
         in_kernel_order(output_strides),
@@ -112,9 +118,11 @@ def _make_plan(
 def convolve(layer: Any, input: Tensor) -> Tensor | None:
     """Return the output of a layer with a group for each channel; None if that takes more."""
     parameters = layer._parameters
-    weight, bias = parameters.get("weight"), parameters.get("bias")
-    if weight is None or is_observed():
+    weight = parameters.get("weight")
+    # One that is pruned or parametrized is no parameter; where there is none, it is None.
+    if weight is None or "bias" not in parameters or is_transformed():
         return None
+    bias = parameters["bias"]
     if not is_plain(input) or not is_plain(weight) or not weight.is_contiguous():
         return None
     dtype = input.dtype
@@ -133,18 +141,24 @@ def convolve(layer: Any, input: Tensor) -> Tensor | None:
         dtype,
         weight.shape,
         layer.in_channels,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
+        _hashable(layer.stride),
+        _hashable(layer.padding),
+        _hashable(layer.dilation),
     )
-    if plan is None or addresses % plan.element_size:
+    if plan is None or addresses % dtype.itemsize:
         return None
     if torch.is_grad_enabled() and (
         input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     ):
+        # The same function if somebody looks: what a checkpoint saves has to be the same again
+        # when it is computed for the second time.
         output: Tensor = _Layer.apply(input, weight, bias, plan)
         return output
-    return _compute(input, weight, bias, plan)
+    return None if is_watched() else _compute(input, weight, bias, plan)
+
+
+def _hashable(option: Any) -> Any:
+    return tuple(option) if isinstance(option, list) else option
 
 
 def _compute(input: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
@@ -152,7 +166,7 @@ def _compute(input: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) ->
     output = empty(geometry.output_shape, "input or padding", input.dtype, plan.is_channels_last)
     _native.forward_at(
         geometry.native,
-        plan.code,
+        DTYPES[plan.dtype][1],
         input.data_ptr(),
         plan.kernel_input_strides,
         weight.data_ptr(),
@@ -170,6 +184,9 @@ class _Layer(Function):
     ) -> Tensor:
         ctx.save_for_backward(input, weight)
         ctx.plan = plan
+        if is_watched():
+            output: Tensor = CONV2D(input, filter_of(weight, plan.in_channels), bias, *plan.options)
+            return output
         return _compute(input, weight, bias, plan)
 
     @staticmethod
@@ -200,10 +217,14 @@ def _is_planned(input: Tensor, weight: Tensor, out_backprop: Tensor, plan: _Plan
         and is_plain(out_backprop)
         and is_plain(input)
         and is_plain(weight)
+        and out_backprop.dtype is input.dtype is weight.dtype is plan.dtype
+        and out_backprop.shape == plan.output_shape
         and out_backprop.stride() == plan.output_strides
+        and input.shape == plan.input_shape
         and input.stride() == plan.input_strides
+        and weight.shape == plan.weight_shape
         and weight.is_contiguous()
-        and (input.data_ptr() | weight.data_ptr() | out_backprop.data_ptr()) % plan.element_size
+        and (input.data_ptr() | weight.data_ptr() | out_backprop.data_ptr()) % plan.dtype.itemsize
         == 0
     )
 
@@ -213,7 +234,7 @@ def _backprop_input(weight: Tensor, out_backprop: Tensor, plan: _Plan) -> Tensor
     gradient = empty(geometry.input_shape, "input", weight.dtype, plan.is_channels_last)
     _native.backprop_input_at(
         geometry.native,
-        plan.code,
+        DTYPES[plan.dtype][1],
         weight.data_ptr(),
         True,
         out_backprop.data_ptr(),
@@ -227,7 +248,7 @@ def _backprop_weight(input: Tensor, weight: Tensor, out_backprop: Tensor, plan: 
     gradient = torch.empty_like(weight)
     _native.backprop_filter_at(
         plan.geometry.native,
-        plan.code,
+        DTYPES[plan.dtype][1],
         input.data_ptr(),
         plan.kernel_input_strides,
         out_backprop.data_ptr(),

@@ -15,31 +15,44 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-# No public function tells of these. Where one is missing somebody may be looking.
-_observers: tuple[Callable[[], Any], ...] = tuple(
-    getattr(torch._C, name, lambda: True)
-    for name in (
-        "_are_functorch_transforms_active",
-        "_len_torch_dispatch_stack",
-        "_len_torch_function_stack",
-        "_get_tracing_state",
-        "_is_any_autocast_enabled",
-    )
-)
+
+def _questions(*names: str) -> tuple[Callable[[], Any], ...]:
+    """Return functions of PyTorch. They are not public, and where one is missing it may be so."""
+    return tuple(getattr(torch._C, name, lambda: True) for name in names)
+
+
+_watchers = _questions("_len_torch_dispatch_stack", "_len_torch_function_stack")
 _is_profiled: Callable[[], bool] = getattr(torch._C._autograd, "_profiler_enabled", lambda: True)
+_transformers = _questions(
+    "_are_functorch_transforms_active", "_get_tracing_state", "_is_any_autocast_enabled"
+)
 
 
-def is_observed() -> bool:
-    """Return whether computations have to go through PyTorch's dispatcher.
+def is_watched() -> bool:
+    """Return whether somebody looks at operators: a mode or the profiler."""
+    for is_there in _watchers:
+        if is_there():
+            return True
+    return _is_profiled()
 
-    Recording for gradients is not asked for here.
+
+def is_transformed() -> bool:
+    """Return whether somebody makes something else of what is called.
+
+    That is a compiler, a tracer, autocast, forward mode or a transform of torch.func. Recording for
+    gradients is not asked for here.
     """
     if torch.compiler.is_compiling():
         return True
-    for is_there in _observers:
+    for is_there in _transformers:
         if is_there():
             return True
-    return _is_profiled() or getattr(forward_ad, "_current_level", 0) >= 0
+    return getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def is_observed() -> bool:
+    """Return whether computations have to go through PyTorch's dispatcher."""
+    return is_transformed() or is_watched()
 
 
 def _plain_keys() -> tuple[Any, ...]:
