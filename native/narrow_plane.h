@@ -100,7 +100,7 @@ DEPTHWISE_INLINE void NarrowTile(const NarrowArrays<S, kStride>& arrays,
     constexpr int kLast = u < 2 * kStride * kNarrowVectors ? u / (2 * kStride) : kNarrowVectors - 1;
     constexpr int kFirst = u < 3 ? 0 : (u - 3) / (2 * kStride) + 1;
     if constexpr (kFirst <= kLast) {
-#pragma GCC unroll 5
+#pragma GCC unroll 3
       for (int dj = 0; dj < 3; ++dj) {
         V x = PermuteTwo(rows[u], rows[u + kStride], arrays.index[dj], arrays.inside[dj]);
         Pin(x);

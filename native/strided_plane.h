@@ -42,7 +42,7 @@ struct StridedArrays {
   const typename S::Accumulator* bias;
   int64_t taps_step;
   int64_t window_rows, row_stride;
-  int64_t in_width, out_width;
+  int64_t in_width;
   int64_t out_row_step;
   bool stream;
 };
@@ -138,7 +138,7 @@ struct StridedTile {
     return S::Load(from);
   }
 
-  // All rows unrolled, all taps in registers.
+  // One vector along the width, all rows unrolled, all taps in registers.
   DEPTHWISE_INLINE void AddAll(Sums& sums) const {
     V tap[3][3];
 #pragma GCC unroll 3
@@ -155,18 +155,14 @@ struct StridedTile {
       const LaneMask<E>* mask = masks;
 #pragma GCC unroll 2
       for (int pair = 0; pair < 2; ++pair) {
+        const V a = Load(row + 2 * pair, mask), b = Load(row + 2 * pair + kCount, mask);
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) {
-          const E* const from = row + 2 * (pair + v * kCount);
-          const V a = Load(from, mask), b = Load(from + kCount, mask);
+        for (int odd = 0; odd < 2 - pair; ++odd) {
+          V x = odd ? OddLanes(a, b) : EvenLanes(a, b);
+          Pin(x);
 #pragma GCC unroll 2
-          for (int odd = 0; odd < 2 - pair; ++odd) {
-            V x = odd ? OddLanes(a, b) : EvenLanes(a, b);
-            Pin(x);
-#pragma GCC unroll 2
-            for (int i = r < 3 ? 0 : (r - 1) / 2; i <= (r < 2 * kRows ? r / 2 : kRows - 1); ++i) {
-              sums[i][v] += x * tap[r - 2 * i][2 * pair + odd];
-            }
+          for (int i = r < 3 ? 0 : (r - 1) / 2; i <= (r < 2 * kRows ? r / 2 : kRows - 1); ++i) {
+            sums[i][0] += x * tap[r - 2 * i][2 * pair + odd];
           }
         }
       }
@@ -245,7 +241,6 @@ inline void StridedItem(const ForwardProblem& problem, const ForwardPlan& plan, 
       .window_rows = rows.window,
       .row_stride = rows.stride,
       .in_width = g.in_width,
-      .out_width = g.out_width,
       .out_row_step = rows.out_step * out.row,
       .stream = plan.stream,
   };

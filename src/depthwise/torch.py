@@ -150,7 +150,8 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the output of a batch of images, or of one."""
-        return _convolve(self, input)
+        output = _torch_layers.convolve(self, input)
+        return _convolve_by_operator(self, input) if output is None else output
 
 
 class _Accelerated:
@@ -162,7 +163,7 @@ class _Accelerated:
         if output is not None:
             return output
         if input.device.type == "cpu" and input.dtype in DTYPES and self.weight.dtype in DTYPES:
-            return _convolve(self, input)
+            return _convolve_by_operator(self, input)
         output = super().forward(input)  # type: ignore[misc]
         return cast(Tensor, output)
 
@@ -282,11 +283,8 @@ def _reason_to_leave(layer: nn.Conv2d) -> str | None:
     return None
 
 
-def _convolve(layer: nn.Conv2d, input: Tensor) -> Tensor:
-    """Compute a layer with a group for each input channel."""
-    output = _torch_layers.convolve(layer, input)
-    if output is not None:
-        return output
+def _convolve_by_operator(layer: nn.Conv2d, input: Tensor) -> Tensor:
+    """Compute a layer with a group for each input channel, the way of all calls."""
     is_single = input.dim() == 3
     if is_single:
         input = input.unsqueeze(0)
