@@ -172,6 +172,23 @@ def test_derivatives_of_gradients() -> None:
     assert torch.autograd.gradgradcheck(function, (input, weight, bias), check_batched_grad=True)
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_gradients_have_a_graph_of_their_own(layout: str) -> None:
+    """gradgradcheck leaves out what has none."""
+    layer = make_layer(padding=1, stride=2)
+    input = in_layout(make_input(), layout).requires_grad_()
+    wanted = [input, *layer.parameters()]
+    out_backprop = torch.randn_like(layer(input)).requires_grad_()
+
+    def second(compute: Callable[[Any, torch.Tensor], torch.Tensor]) -> tuple[Any, ...]:
+        first = torch.autograd.grad(compute(layer, input), wanted, out_backprop, create_graph=True)
+        assert all(gradient.requires_grad for gradient in first)
+        loss = sum((gradient.square().sum() for gradient in first), torch.zeros(()))
+        return torch.autograd.grad(loss, [input, layer.weight, out_backprop])
+
+    torch.testing.assert_close(second(lambda layer, input: layer(input)), second(by_operators))
+
+
 def test_saved_tensors_that_hooks_change() -> None:
     layer = make_layer()
     input = make_input().to(memory_format=torch.channels_last).requires_grad_()
@@ -192,7 +209,7 @@ def test_saved_tensors_of_another_type() -> None:
     ):
         output = layer(input)
     with pytest.raises(TypeError, match="needed one dtype"):
-        output.sum().backward()
+        output.backward(torch.ones_like(output))
 
 
 def test_a_checkpoint_that_is_watched_once() -> None:

@@ -37,13 +37,15 @@ from ._torch_ops import (
 
 def filter_of(weight: Tensor, in_channels: int) -> Tensor:
     """Return the parameter of a layer, seen as a filter."""
-    if weight.dim() != 4 or weight.shape[1] != 1 or weight.shape[0] % in_channels:
+    try:  # Tracers warn of whoever looks at sizes first.
+        out_channels, _, height, width = weight.shape
+        channels = (in_channels, out_channels // in_channels)
+        return weight.reshape(*channels, height, width).permute(2, 3, 0, 1)
+    except (RuntimeError, ValueError):
         raise ValueError(
             f"weight has shape {tuple(weight.shape)}; needed (out_channels, 1, height, width) with "
             f"a multiple of in_channels, {in_channels}, first"
-        )
-    out_channels, _, height, width = weight.shape
-    return weight.view(in_channels, out_channels // in_channels, height, width).permute(2, 3, 0, 1)
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
