@@ -174,7 +174,7 @@ def test_derivatives_of_gradients() -> None:
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_gradients_have_a_graph_of_their_own(layout: str) -> None:
-    """gradgradcheck leaves out what has none."""
+    """What lacks one would be left out by gradgradcheck."""
     layer = make_layer(padding=1, stride=2)
     input = in_layout(make_input(), layout).requires_grad_()
     wanted = [input, *layer.parameters()]
