@@ -72,6 +72,18 @@ struct ChannelArrays {
   bool has_padding;                   // columns outside the image are there, and zero
   // One for each vector from first_vector on, or null if the channel multiplier is 1.
   const SpreadLoad<S>* spread;
+
+  // Of the vectors [first, last), which are some of these.
+  DEPTHWISE_INLINE ChannelArrays Part(int64_t first, int64_t last) const {
+    ChannelArrays part = *this;
+    part.taps += (first - first_vector) * taps_step;
+    part.bias += (first - first_vector) * kLanes<typename S::Accumulator>;
+    if (spread != nullptr) part.spread += first - first_vector;
+    part.prefetch = prefetch && first == first_vector;
+    part.first_vector = first;
+    part.last_vector = last;
+    return part;
+  }
 };
 
 // Neighbouring outputs of one column residue: positions [t, t + count) of its axis. Their

@@ -86,8 +86,11 @@ DEPTHWISE_INLINE int64_t WindowRows(int64_t stride, int64_t filter_height, int64
   return (rows - 1) * stride + filter_height;
 }
 
+// From this size of a pixel on one vector more is worth it, for the others to be aligned.
+inline constexpr int64_t kPeeledBytes = 768;
+
 // The first channel where both of two NHWC arrays are at the start of a vector's worth of memory,
-// in every pixel; 0 if there is none, or fewer than two vectors of channels.
+// in every pixel; 0 if there is none, or if a pixel is too small for that to gain anything.
 template <class S>
 inline int64_t ChannelsToAlignment(int64_t channels, const void* a, const Strides& a_strides,
                                    const void* b, const Strides& b_strides) {
@@ -98,7 +101,7 @@ inline int64_t ChannelsToAlignment(int64_t channels, const void* a, const Stride
   const int64_t steps = a_strides.column | a_strides.row | a_strides.batch | b_strides.column |
                         b_strides.row | b_strides.batch;
   const bool is_uniform = a_offset == b_offset && steps * kSize % kBytes == 0;
-  return is_uniform && channels * kSize >= 2 * kBytes ? (kBytes - a_offset) % kBytes / kSize : 0;
+  return is_uniform && channels * kSize >= kPeeledBytes ? (kBytes - a_offset) % kBytes / kSize : 0;
 }
 
 // The most taps that an item has of one output channel.
