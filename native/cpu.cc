@@ -69,9 +69,16 @@ int X86Level() {
   return level;
 }
 
+bool DetectIntel() {
+  uint32_t a, b, c, d;
+  return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && c == signature_INTEL_ecx &&
+         d == signature_INTEL_edx;
+}
+
 #else
 
 int X86Level() { return 0; }
+bool DetectIntel() { return false; }
 
 #endif
 
@@ -160,6 +167,11 @@ int CoresOfControlGroups() {
 bool CpuHasV2() { return X86Level() >= 2; }
 bool CpuHasV3() { return X86Level() >= 3; }
 bool CpuHasV4() { return X86Level() >= 4; }
+
+bool CpuFetchesRows() {
+  static const bool is_intel = DetectIntel();
+  return is_intel;
+}
 
 int UsableCores() {
 #if defined(__linux__)

@@ -109,6 +109,10 @@ std::atomic<LargeFilter>& CurrentLargeFilter() {
   return current;
 }
 
+bool MayTransform() {
+  return CurrentLargeFilter().load(std::memory_order_relaxed) == LargeFilter::kTransform;
+}
+
 constexpr std::align_val_t kAlignment{64};
 
 struct FreeAligned {
@@ -222,9 +226,8 @@ void Forward(DType dtype, const ForwardProblem& given) {
   }
   const int threads = ThreadsFor(g);
   const ForwardKernels& kernels = CurrentTable().forward[static_cast<int>(dtype)];
-  const bool may_transform =
-      CurrentLargeFilter().load(std::memory_order_relaxed) == LargeFilter::kTransform;
-  const ForwardPlan plan = kernels.plan(problem, threads, may_transform);
+  ForwardPlan plan = kernels.plan(problem, threads, MayTransform());
+  plan.prefetch = plan.prefetch && !CpuFetchesRows();
   std::atomic<bool> out_of_memory{false};
   const auto run = [&](int64_t begin, int64_t end) {
     void* scratch = ThreadScratch(plan.scratch_bytes);
@@ -265,8 +268,9 @@ void FilterGradient(DType dtype, const FilterGradientProblem& given) {
       kernels.define(problem, only_not_finite, begin, end);
     });
   };
-  FilterGradientPlan plan = kernels.plan(problem);
+  FilterGradientPlan plan = kernels.plan(problem, MayTransform());
   if (plan.algorithm == Algorithm::kDefinition) return define(false);
+  plan.prefetch = plan.prefetch && !CpuFetchesRows();
   // The 16-bit types are rounded once, at the end.
   const bool is_narrow = dtype == DType::kFloat16 || dtype == DType::kBFloat16;
   std::vector<float> narrow_totals(is_narrow ? count : 0);

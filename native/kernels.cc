@@ -16,6 +16,7 @@
 #include "plane.h"
 #include "strided_plane.h"
 #include "transform.h"
+#include "transform_filter_gradient.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -23,11 +24,12 @@ namespace depthwise::DEPTHWISE_ISA {
 inline constexpr double kScratchBytes = 1792 * 1024;
 
 // From this much data on the next rows of the input are fetched ahead, since they may be in memory
-// only. kStreamBytes is half of a usual last-level cache, since the output is in it twice: read,
-// then written. Beyond, writing past the caches saves reading the output first: 0.7 instead of 1.5
-// ms for 8x56x56x128, 2.9 instead of 6.8 ms for 32x112x112x32 (Zen 4, one thread, 2026-11); below,
-// it would cost the reader of the output more. The operating system's word for the size of the
-// cache cannot be trusted: on a virtual machine that shares one of 32 MB it said 320 MB.
+// only, unless the CPU does that itself (see dispatch.cc). kStreamBytes is half of a usual
+// last-level cache, since the output is in it twice: read, then written. Beyond, writing past the
+// caches saves reading the output first: 0.7 instead of 1.5 ms for 8x56x56x128, 2.9 instead of 6.8
+// ms for 32x112x112x32 (Zen 4, one thread, 2026-11); below, it would cost the reader of the output
+// more. The operating system's word for the size of the cache cannot be trusted: on a virtual
+// machine that shares one of 32 MB it said 320 MB.
 inline constexpr double kPrefetchBytes = 8 << 20;
 inline constexpr double kStreamBytes = 16 << 20;
 
@@ -201,7 +203,7 @@ constexpr ForwardKernels ForwardKernelsOf() {
 inline constexpr double kMaxGaps = 4;
 
 template <class S>
-FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem) {
+FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem, bool may_transform) {
   const Geometry& g = problem.geometry;
   FilterGradientPlan plan{};
   // With a padding or dilation far beyond the image, most windows miss it, and in a broadcast array
@@ -215,6 +217,7 @@ FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem) {
     plan.algorithm = Algorithm::kDefinition;
     return plan;
   }
+  if (may_transform && PlanTransformFilterGradient<S>(problem, kScratchBytes, &plan)) return plan;
   if (!PlanChannelFilterGradient<S>(problem, kScratchBytes, &plan) &&
       !PlanFlatFilterGradient<S>(problem, kScratchBytes, &plan)) {
     plan.algorithm = Algorithm::kDefinition;
@@ -228,10 +231,10 @@ FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem) {
 template <class S>
 void RunFilterGradient(const FilterGradientProblem& problem, const FilterGradientPlan& plan,
                        int64_t item, void* scratch) {
-  if (plan.algorithm == Algorithm::kFlat) {
-    RunFlatFilterGradient<S>(problem, plan, item, scratch);
-  } else {
-    RunChannelFilterGradient<S>(problem, plan, item, scratch);
+  switch (plan.algorithm) {
+    case Algorithm::kFlat: return RunFlatFilterGradient<S>(problem, plan, item, scratch);
+    case Algorithm::kTransform: return RunTransformFilterGradient<S>(problem, plan, item, scratch);
+    default: return RunChannelFilterGradient<S>(problem, plan, item, scratch);
   }
 }
 

@@ -125,10 +125,13 @@ struct FilterGradientPlan {
   int64_t strip_columns;
   int64_t ring_rows, ring_row_stride;
   int64_t period, phases, ring_phase_stride;
+
+  TransformShape transform;  // of kTransform, whose bands are whole images
 };
 
 struct FilterGradientKernels {
-  FilterGradientPlan (*plan)(const FilterGradientProblem& problem);
+  // Without `may_transform` every product of a tap is added.
+  FilterGradientPlan (*plan)(const FilterGradientProblem& problem, bool may_transform);
   // Computes the partial sums of one item, to scratch.
   void (*run)(const FilterGradientProblem& problem, const FilterGradientPlan& plan, int64_t item,
               void* scratch);

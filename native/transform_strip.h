@@ -1,5 +1,6 @@
 // A strip of output rows of one vector of channels by Fourier transforms along the width, from
-// packed rows to rows of outputs, [columns, lanes]. Used by transform.h, which packs and stores.
+// packed rows to rows of outputs, [columns, lanes]. Used by transform.h and
+// transform_filter_gradient.h, which pack and store.
 //
 // A transform mixes all columns of a row, so that its rounding errors, and NaN, reach outputs whose
 // own window has nothing to do with them. So every output is verified: it must be at least as large
@@ -41,8 +42,8 @@ struct TransformMemory {
   int64_t packed_rows, packed_row_stride, filter_rows, spectrum_rows, product_rows;
   int64_t size = 0;
 
-  TransformMemory(const ForwardPlan& plan, const Geometry& g, A* scratch) {
-    const TransformShape& shape = plan.transform;
+  TransformMemory(const TransformShape& shape, int64_t strip_columns, const Geometry& g,
+                  A* scratch) {
     const int64_t half = 2 * shape.quarter, window = RowAxis(g, 0).window;
     const auto take = [&](int64_t vectors) {
       A* const at = scratch == nullptr ? nullptr : scratch + size;
@@ -50,7 +51,7 @@ struct TransformMemory {
       return at;
     };
     packed_rows = Min(shape.rows + window - 1, MaxImageRows(g));
-    packed_row_stride = (MaxInputColumns(g, plan.strip_columns) | 1) * kCount;
+    packed_row_stride = (MaxInputColumns(g, strip_columns) | 1) * kCount;
     packed = take(packed_rows * packed_row_stride / kCount);
     taps = take(window * g.filter_width);
     bias = take(1);
@@ -63,7 +64,7 @@ struct TransformMemory {
     // The last square of a transposition may read beyond the rows: hence kCount more.
     const int64_t buffered_rows =
         ColumnResidues(g) > 1 ? CeilDiv(shape.rows, kRows) * kRows : kRows;
-    output = take(buffered_rows * plan.strip_columns + kCount);
+    output = take(buffered_rows * strip_columns + kCount);
     norms = reinterpret_cast<Norms<A>*>(take(2 * packed_rows));
     const double tables = WidthTransform<A>::MemorySize(shape.quarter, shape.inputs, shape.outputs);
     transform = take(CeilDiv(static_cast<int64_t>(tables), kCount));
@@ -98,10 +99,10 @@ class TransformStrip {
     int64_t offset, step;
   };
 
-  TransformStrip(const ForwardPlan& plan, const Geometry& g, A* scratch)
-      : memory(plan, g, scratch),
+  TransformStrip(const TransformShape& shape, int64_t strip_columns, const Geometry& g, A* scratch)
+      : memory(shape, strip_columns, g, scratch),
         g_(g),
-        shape_(plan.transform),
+        shape_(shape),
         transform_(shape_.quarter, shape_.inputs, shape_.outputs, memory.transform) {}
 
   // Transforms the taps, which lie packed at memory.taps.
@@ -352,13 +353,17 @@ class TransformStrip {
         for_each_run(window.begin, middle, is_enough)) {
       return value;
     }
+    // Row by row: where the taps are an image's gradient there are thousands of them.
     V sum{};
-    for_each_run(window.begin, window.end, [&](const A* x, const A* tap, int64_t count) {
-      for (int64_t v = 0; v < count; ++v, x += columns.step, tap += kCount) {
-        sum += LoadUnaligned<V>(x) * LoadUnaligned<V>(tap);
+    for (int64_t u = window.begin; u < window.end; ++u) {
+      const A* x = ring.Row(t + u) + columns.offset + (j + begin) * columns.step;
+      const A* tap = memory.taps + (u * width + begin) * kCount;
+      V row{};
+      for (int64_t v = begin; v < end; ++v, x += columns.step, tap += kCount) {
+        row += LoadUnaligned<V>(x) * LoadUnaligned<V>(tap);
       }
-      return false;
-    });
+      sum += row;
+    }
     return is_finite & (magnitude >= least) ? value : sum;
   }
 

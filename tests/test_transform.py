@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from cases import Case
-from comparator import DTYPES, Array, assert_matches
+from comparator import DTYPES, Array, assert_matches, assert_same_bits
 from depthwise import _native, set_num_threads
 from layouts import after_forbidden_page, before_forbidden_page, sliced
-from operations import BACKPROP_INPUT, FORWARD, Operands, Operation
+from operations import BACKPROP_FILTER, BACKPROP_INPUT, FORWARD, Operands, Operation
 
 # One strip of columns and several, strips of rows, vectors of channels that are not full, a filter
 # wider than the image, a multiplier, dilation, windows that hold nothing but padding.
@@ -33,10 +33,33 @@ CASES = [
     Case((63, 64), (25, 27), 16, padding=((20, 3), (0, 30))),
 ]
 SMALL = CASES[1]
+# In the filter gradient an image's out_backprop is the filter and the taps are the outputs, so that
+# it is strides which make interleaved problems. Chunks of several images, of one, of different
+# lengths.
+FILTER_GRADIENTS = [
+    Case((28, 29), (31, 31), 17, batch=2),
+    Case((20, 90), (21, 21), 16),
+    Case((60, 61), (31, 30), 16, padding=((20, 3), (0, 30))),
+    Case((31, 24), (19, 61), 16, padding=((9, 9), (30, 30))),
+    Case((64, 65), (33, 33), 16, strides=(2, 2)),
+    Case((95, 90), (41, 43), 16, strides=(2, 3)),
+    Case((36, 37), (21, 23), 10, 3),
+    Case((60, 65), (22, 18), 30, padding="VALID"),
+    Case((20, 21), (13, 13), 32, batch=67),
+]
 MEMORY = (after_forbidden_page, before_forbidden_page, sliced)
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
+EVERY_FILTER_GRADIENT = pytest.mark.parametrize("case", FILTER_GRADIENTS, ids=str)
 FORMATS = pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
-OF_IMAGES = pytest.mark.parametrize("operation", [FORWARD, BACKPROP_INPUT], ids=str)
+# Input gradients that sum over a multiplier's channels are not transformed.
+PROBLEMS = [
+    *((FORWARD, case) for case in CASES),
+    *((BACKPROP_INPUT, case) for case in CASES if case.multiplier == 1),
+    *((BACKPROP_FILTER, case) for case in FILTER_GRADIENTS),
+]
+EVERY_PROBLEM = pytest.mark.parametrize(
+    ("operation", "case"), PROBLEMS, ids=[f"{operation}-{case}" for operation, case in PROBLEMS]
+)
 
 
 def check(operation: Operation, case: Case, operands: Operands, context: str = "") -> None:
@@ -57,10 +80,9 @@ def of_case(case: Case, image: Array, operation: Operation = FORWARD) -> Operand
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@OF_IMAGES
-@EVERY_CASE
+@EVERY_PROBLEM
 def test_random_values(
-    case: Case, operation: Operation, dtype: np.dtype[Any], restored_isa: None
+    operation: Operation, case: Case, dtype: np.dtype[Any], restored_isa: None
 ) -> None:
     """On every instruction set, between pages that may not be read, and after NaN."""
     operands = operation.random_data(case, dtype)
@@ -77,14 +99,17 @@ def test_random_values(
 
 
 @FORMATS
-@EVERY_CASE
-def test_the_cases_are_transformed(case: Case, data_format: str, isa: str) -> None:
+@EVERY_PROBLEM
+def test_the_cases_are_transformed(
+    operation: Operation, case: Case, data_format: str, isa: str
+) -> None:
     """A transform rounds otherwise than the sum of the taps; without this, nothing is tested."""
-    operands = FORWARD.to_format(FORWARD.random_data(case, np.dtype(np.float32)), data_format)
-    transformed = FORWARD(case, operands, data_format)
+    operands = operation.random_data(case, np.dtype(np.float32))
+    operands = operation.to_format(operands, data_format)
+    transformed = operation(case, operands, data_format)
     _native.set_large_filter("direct")
     try:
-        direct = FORWARD(case, operands, data_format)
+        direct = operation(case, operands, data_format)
     finally:
         _native.set_large_filter("transform")
     assert (transformed != direct).mean() > 0.5
@@ -92,8 +117,7 @@ def test_the_cases_are_transformed(case: Case, data_format: str, isa: str) -> No
 
 
 @FORMATS
-@EVERY_CASE
-@OF_IMAGES
+@EVERY_PROBLEM
 def test_same_bits_for_any_number_of_threads(
     operation: Operation, case: Case, data_format: str, isa: str, restored_threads: None
 ) -> None:
@@ -145,6 +169,17 @@ def test_sums_that_overflow_on_the_way(isa: str) -> None:
     check(FORWARD, SMALL, (image, filter))
 
 
+@pytest.mark.parametrize("ratio", [1e-5, 1e-30])
+def test_filter_gradients_of_small_values_beside_large_ones(ratio: float, isa: str) -> None:
+    """Right of a column everything is tiny, or zero: some taps meet nothing else."""
+    for case in (FILTER_GRADIENTS[3], FILTER_GRADIENTS[4], FILTER_GRADIENTS[7]):
+        image, out_backprop = BACKPROP_FILTER.random_data(case, np.dtype(np.float32))
+        image[:, :, case.size[1] // 3 :] *= np.float32(ratio)
+        check(BACKPROP_FILTER, case, (image, out_backprop))
+        out_backprop[:, 5:, :] = 0
+        check(BACKPROP_FILTER, case, (image, out_backprop), "in a few rows")
+
+
 @pytest.mark.parametrize("filter_kind", ["one tap", "zeros", "bell", "first row"])
 def test_sparse_filters(filter_kind: str, isa: str) -> None:
     image, filter = FORWARD.random_data(SMALL, np.dtype(np.float32))
@@ -161,6 +196,41 @@ def test_sparse_filters(filter_kind: str, isa: str) -> None:
     check(FORWARD, SMALL, (image, taps))
     image[:, 9:30, 5:33] = 0
     check(FORWARD, SMALL, (image, taps), "with a hole in the image")
+
+
+@EVERY_PROBLEM
+def test_same_bits_for_any_layout(operation: Operation, case: Case, isa: str) -> None:
+    """Both formats, as slices of larger arrays, have the bits of NHWC without gaps."""
+    nhwc = operation.random_data(case, np.dtype(np.float32))
+    want = operation(case, nhwc, "NHWC")
+    for data_format in ("NHWC", "NCHW"):
+        first, second = operation.to_format(nhwc, data_format)
+        got = operation(case, (sliced(first), sliced(second)), data_format)
+        assert_same_bits(got, operation.result_in(want, data_format), data_format)
+
+
+@EVERY_FILTER_GRADIENT
+@pytest.mark.parametrize("operand", [0, 1], ids=BACKPROP_FILTER.operands)
+def test_containment_in_filter_gradients(case: Case, operand: int, isa: str) -> None:
+    """A special pixel of either image reaches exactly the taps that meet it inside the other."""
+    random = case.random()
+    operands = BACKPROP_FILTER.random_data(case, np.dtype(np.float32))
+    clean = BACKPROP_FILTER.expect(case, operands)
+    for value in (np.nan, np.inf, -np.inf):
+        place = tuple(int(random.integers(size)) for size in operands[operand].shape)
+        marked = [np.ones_like(array) for array in operands]
+        marked[operand] = np.zeros_like(operands[operand])
+        marked[operand][place] = 1
+        reached = BACKPROP_FILTER.expect(case, (marked[0], marked[1])).values != 0
+        spoilt = [array.copy() for array in operands]
+        spoilt[operand][place] = value
+        got = BACKPROP_FILTER(case, (spoilt[0], spoilt[1]), "NHWC")
+        np.testing.assert_array_equal(~np.isfinite(got), reached, f"{value} at {place}")
+        error = np.abs(got.astype(np.float64) - clean.values)[~reached]
+        allowed = (clean.allowed * np.finfo(np.float32).eps * clean.magnitude)[~reached]
+        assert (error <= allowed + np.spacing(np.abs(clean.values[~reached]))).all()
+        if not np.isnan(value):
+            assert np.isinf(got[reached]).all(), "an infinity alone makes no NaN"
 
 
 @FORMATS
