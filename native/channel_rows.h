@@ -1,28 +1,10 @@
-// Rows of channel tiles: how output columns are cut into tiles, which tile computes each, and what
-// is fetched ahead. Called by direct.h and block.h.
+// Rows of channel tiles: how output columns are cut into tiles, and which tile computes each.
+// Called by direct.h and block.h.
 #pragma once
 
 #include "channel_tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {
-
-// Fetches elements to the second-level cache.
-template <class E>
-DEPTHWISE_INLINE void PrefetchRow(const E* row, int64_t size) {
-  for (int64_t k = 0; k < size; k += 64 / int64_t{sizeof(E)}) __builtin_prefetch(row + k, 0, 2);
-}
-
-// Fetches `size` elements of each input row that the next two output rows add, to the second-level
-// cache. The hardware alone follows the many short runs of a channel tile badly: 2.4 against 1.4 ms
-// for 8x56x56x128 3x3 from memory. In cache it costs 5%, and to the first-level cache 16%.
-template <class S>
-DEPTHWISE_INLINE void PrefetchNextRows(const ChannelArrays<S>& arrays,
-                                       const TileRows<typename S::Element>& rows, int64_t size) {
-  const auto* row = rows.row + (rows.row_end - rows.row_begin) * rows.row_step;
-  for (int64_t i = 0; i < kChannelRows * arrays.row_stride; ++i, row += rows.row_step) {
-    PrefetchRow(row, size);
-  }
-}
 
 // The end of the positions of `axis` that are in columns before `last`.
 DEPTHWISE_INLINE int64_t ColumnsEnd(const Axis& axis, int64_t last) {
@@ -53,10 +35,6 @@ inline void ChannelColumns(const Geometry& g, const ChannelArrays<S>& arrays,
       tile_rows.row +=
           (axis.InputCoordinate(t * axis.stride) - arrays.first_column) * arrays.in_column_step;
       E* to = out + (residue + t * axis.out_step - first) * arrays.out_column_step;
-      if (arrays.prefetch && residue == 0) {
-        PrefetchNextRows(arrays, tile_rows,
-                         columns.count * axis.stride * axis.in_step * arrays.in_column_step);
-      }
       if constexpr (kWidth != 0) {
         const bool is_whole = columns.count == kChannelColumns &&
                               (arrays.has_padding || (columns.image_begin < kWidth &&

@@ -67,9 +67,11 @@ struct ChannelArrays {
   int64_t out_row_step, out_column_step;
   ChannelVectors<S> vectors;
   int64_t first_vector, last_vector;  // those to compute
-  bool prefetch;                      // fetch the input of the next two output rows ahead
-  bool stream;                        // store past the caches
-  bool has_padding;                   // columns outside the image are there, and zero
+  // Vectors, from fetch_first on, that share in fetching the input of the next two output rows
+  // ahead; 0 if nothing is fetched.
+  int64_t fetch_first, fetch_shares;
+  bool stream;       // store past the caches
+  bool has_padding;  // columns outside the image are there, and zero
   // One for each vector from first_vector on, or null if the channel multiplier is 1.
   const SpreadLoad<S>* spread;
 
@@ -79,7 +81,6 @@ struct ChannelArrays {
     part.taps += (first - first_vector) * taps_step;
     part.bias += (first - first_vector) * kLanes<typename S::Accumulator>;
     if (spread != nullptr) part.spread += first - first_vector;
-    part.prefetch = prefetch && first == first_vector;
     part.first_vector = first;
     part.last_vector = last;
     return part;
@@ -284,6 +285,27 @@ struct ChannelTile {
   }
 };
 
+// Fetches share number `share` of `shares` of some neighbouring elements to the second-level cache.
+template <class E>
+DEPTHWISE_INLINE void PrefetchShare(const E* from, int64_t size, int64_t share, int64_t shares) {
+  constexpr int64_t kLine = 64 / int64_t{sizeof(E)};
+  const int64_t end = size * (share + 1) / shares;
+  for (int64_t k = size * share / shares; k < end; k += kLine) __builtin_prefetch(from + k, 0, 2);
+}
+
+// Fetches vector v's share of what the next two output rows add to the input rows of a tile, `size`
+// elements of each: a little with each vector, since all at once fills the queue of fetches, and
+// what the tile itself reads waits behind them.
+template <class S>
+__attribute__((noinline)) void PrefetchNextRows(const ChannelArrays<S>& arrays,
+                                                const TileRows<typename S::Element>& rows,
+                                                int64_t size, int64_t v) {
+  const auto* row = rows.row + (rows.row_end - rows.row_begin) * rows.row_step;
+  for (int64_t i = 0; i < kChannelRows * arrays.row_stride; ++i, row += rows.row_step) {
+    PrefetchShare(row, size, v - arrays.fetch_first, arrays.fetch_shares);
+  }
+}
+
 // Computes a tile for all vectors of channels. `rows` begin at its first window, `out` at its first
 // output.
 template <class S, int kHeight, int kWidth, int kStride, bool kPartial, bool kSpread>
@@ -317,8 +339,11 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
       tile.all_rows[r] = input.row;
     }
   }
+  // The residues of the columns, interleaved, all read the same.
+  const bool fetches = arrays.fetch_shares > 0 && axis.out_first == 0;
   const typename S::Accumulator* bias = arrays.bias;
   for (int64_t v = arrays.first_vector; v < arrays.last_vector; ++v) {
+    if (fetches) PrefetchNextRows(arrays, rows, columns.count * axis.stride * unit_step, v);
     const int64_t channel = arrays.vectors.First(v);
     if constexpr (kSpread) {
       const SpreadLoad<S> load = arrays.spread[v - arrays.first_vector];

@@ -168,7 +168,7 @@ bool CpuHasV2() { return X86Level() >= 2; }
 bool CpuHasV3() { return X86Level() >= 3; }
 bool CpuHasV4() { return X86Level() >= 4; }
 
-bool CpuFetchesRows() {
+bool CpuIsIntel() {
   static const bool is_intel = DetectIntel();
   return is_intel;
 }

@@ -11,9 +11,8 @@ bool CpuHasV2();
 bool CpuHasV3();
 bool CpuHasV4();
 
-// Whether the CPU itself fetches the rows ahead that a tile reads side by side. Intel's do, and
-// what programs fetch comes on top. May be called from any thread.
-bool CpuFetchesRows();
+// Whether it is one of Intel's, whose caches differ from others'. May be called from any thread.
+bool CpuIsIntel();
 
 // How many threads of this process can run at the same time, at least 1: the CPUs it may be
 // scheduled on, or the CPU time that its control group is granted, rounded up, if that is less.

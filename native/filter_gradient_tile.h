@@ -24,7 +24,7 @@ struct FilterGradientArrays {
   int64_t out_row_step, out_column_step;
   ChannelVectors<S> vectors;
   int64_t first_vector, last_vector;
-  bool prefetch;  // fetch what the next two output rows need ahead
+  bool prefetch;  // fetch what the next two output rows need ahead, of all channels
 };
 
 // kWidth is the taps of a row, or 0 for any. Of the input only the units [unit_begin, unit_end) are
@@ -211,27 +211,20 @@ struct FilterGradientTile {
   }
 };
 
-// Fetches `size` channels of each of some columns to the second-level cache.
-template <class E>
-DEPTHWISE_INLINE void PrefetchColumns(const E* row, int64_t columns, int64_t step, int64_t size) {
-  if (size == step) return PrefetchRow(row, columns * size);
-  for (int64_t j = 0; j < columns; ++j) PrefetchRow(row + j * step, size);
-}
-
-// Fetches what the two rows after those of a tile will read, of its vectors of channels.
-template <class S, class E>
-DEPTHWISE_INLINE void PrefetchNextTile(const FilterGradientArrays<S>& arrays,
-                                       const TileRows<E>& rows, int64_t units, int64_t unit_step,
-                                       const E* out, int64_t columns, int64_t out_column_step) {
-  const int64_t begin = arrays.vectors.First(arrays.first_vector);
-  const int64_t last = arrays.vectors.First(arrays.last_vector - 1);
-  const int64_t size = last + kLanes<typename S::Accumulator> - begin;
-  const E* row = rows.row + (rows.row_end - rows.row_begin) * rows.row_step + begin;
+// Fetches a vector's share of what the two rows after those of a tile will read, as
+// PrefetchNextRows() does.
+template <class S>
+__attribute__((noinline)) void PrefetchNextTile(const FilterGradientArrays<S>& arrays,
+                                                const TileRows<typename S::Element>& rows,
+                                                int64_t size, const typename S::Element* out,
+                                                int64_t out_size, int64_t v) {
+  const int64_t share = v - arrays.first_vector, shares = arrays.last_vector - arrays.first_vector;
+  const auto* row = rows.row + (rows.row_end - rows.row_begin) * rows.row_step;
   for (int64_t i = 0; i < kChannelRows * arrays.row_stride; ++i, row += rows.row_step) {
-    PrefetchColumns(row, units, unit_step, size);
+    PrefetchShare(row, size, share, shares);
   }
   for (int64_t i = kChannelRows; i < 2 * kChannelRows; ++i) {
-    PrefetchColumns(out + i * arrays.out_row_step + begin, columns, out_column_step, size);
+    PrefetchShare(out + i * arrays.out_row_step, out_size, share, shares);
   }
 }
 
@@ -270,13 +263,13 @@ inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const A
         .rows_used = rows_used,
         .columns_used = columns.count,
     };
-    if (arrays.prefetch) {
-      PrefetchNextTile(arrays, tile_rows, columns.count * axis.stride, unit_step, tile_out,
-                       columns.count, tile.out_column_step);
-    }
     const auto for_each_vector = [&](auto&& run) DEPTHWISE_INLINE_LAMBDA {
       auto* sums = arrays.sums;
       for (int64_t v = arrays.first_vector; v < arrays.last_vector; ++v) {
+        if (arrays.prefetch) {
+          PrefetchNextTile(arrays, tile_rows, columns.count * axis.stride * unit_step, tile_out,
+                           columns.count * tile.out_column_step, v);
+        }
         run(arrays.vectors.First(v), sums);
         sums += arrays.filter_height * arrays.filter_width * kCount;
       }

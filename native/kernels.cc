@@ -24,15 +24,8 @@ namespace depthwise::DEPTHWISE_ISA {
 inline constexpr double kScratchBytes = 1792 * 1024;
 
 // From this much data on the next rows of the input are fetched ahead, since they may be in memory
-// only, unless the CPU does that itself (see dispatch.cc). kStreamBytes is half of a usual
-// last-level cache, since the output is in it twice: read, then written. Beyond, writing past the
-// caches saves reading the output first: 0.7 instead of 1.5 ms for 8x56x56x128, 2.9 instead of 6.8
-// ms for 32x112x112x32 (Zen 4, one thread, 2026-11); below, it would cost the reader of the output
-// more. The operating system's word for the size of the cache cannot be trusted: on a virtual
-// machine that shares one of 32 MB it said 320 MB.
+// only.
 inline constexpr double kPrefetchBytes = 8 << 20;
-inline constexpr double kStreamBytes = 16 << 20;
-
 // Threads finish together if there are some items for each. Of the channels of a pixel each should
 // have some vectors that follow each other.
 inline constexpr int64_t kItemsPerThread = 4;
@@ -149,20 +142,20 @@ ForwardPlan PlanSums(const ForwardProblem& problem, int64_t threads) {
 }
 
 template <class S>
-ForwardPlan Plan(const ForwardProblem& problem, int64_t threads, bool may_transform) {
+ForwardPlan Plan(const ForwardProblem& problem, const PlanOptions& options) {
   const Geometry& g = problem.geometry;
   ForwardPlan plan{};
-  if (may_transform && PlanTransform<S>(problem, kScratchBytes, &plan) &&
+  if (options.may_transform && PlanTransform<S>(problem, kScratchBytes, &plan) &&
       AreFiniteTaps<S>(g, problem.filter)) {
     // The parts of a block each transform its filter.
-    plan.parts = threads > 1 ? CeilDiv(kItemsPerThread * threads, plan.blocks) : 1;
+    plan.parts = options.threads > 1 ? CeilDiv(kItemsPerThread * options.threads, plan.blocks) : 1;
     plan.items = plan.blocks * plan.parts;
   } else {
-    plan = PlanSums<S>(problem, threads);
+    plan = PlanSums<S>(problem, options.threads);
   }
   const double bytes = DataBytes<S>(g);
   plan.prefetch = bytes > kPrefetchBytes && IsDense(g, problem.input_strides);
-  plan.stream = bytes > kStreamBytes && IsStreamable<S>(problem, plan);
+  plan.stream = bytes > options.stream_bytes && IsStreamable<S>(problem, plan);
   return plan;
 }
 
@@ -203,7 +196,8 @@ constexpr ForwardKernels ForwardKernelsOf() {
 inline constexpr double kMaxGaps = 4;
 
 template <class S>
-FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem, bool may_transform) {
+FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem,
+                                      const PlanOptions& options) {
   const Geometry& g = problem.geometry;
   FilterGradientPlan plan{};
   // With a padding or dilation far beyond the image, most windows miss it, and in a broadcast array
@@ -217,13 +211,15 @@ FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem, bool
     plan.algorithm = Algorithm::kDefinition;
     return plan;
   }
-  if (may_transform && PlanTransformFilterGradient<S>(problem, kScratchBytes, &plan)) return plan;
+  if (options.may_transform && PlanTransformFilterGradient<S>(problem, kScratchBytes, &plan)) {
+    return plan;
+  }
   if (!PlanChannelFilterGradient<S>(problem, kScratchBytes, &plan) &&
       !PlanFlatFilterGradient<S>(problem, kScratchBytes, &plan)) {
     plan.algorithm = Algorithm::kDefinition;
   }
-  plan.prefetch = plan.algorithm == Algorithm::kDirect && DataBytes<S>(g) > kPrefetchBytes &&
-                  IsDense(g, problem.input_strides) &&
+  plan.prefetch = plan.algorithm == Algorithm::kDirect && plan.groups == 1 &&
+                  DataBytes<S>(g) > kPrefetchBytes && IsDense(g, problem.input_strides) &&
                   problem.out_backprop_strides.column == g.OutputChannels();
   return plan;
 }

@@ -88,9 +88,15 @@ struct FilterGradientProblem {
   void* filter_backprop;
 };
 
+// What a plan depends on besides its problem.
+struct PlanOptions {
+  int64_t threads;
+  bool may_transform;   // or every product is added
+  double stream_bytes;  // of input and output together, from which on ForwardPlan::stream pays
+};
+
 struct ForwardKernels {
-  // Without `may_transform` every tap of an output is added.
-  ForwardPlan (*plan)(const ForwardProblem& problem, int64_t threads, bool may_transform);
+  ForwardPlan (*plan)(const ForwardProblem& problem, const PlanOptions& options);
   // Computes the items [begin, end) of a plan. Uses no other memory than `scratch`.
   void (*run)(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, int64_t end,
               void* scratch);
@@ -130,8 +136,7 @@ struct FilterGradientPlan {
 };
 
 struct FilterGradientKernels {
-  // Without `may_transform` every product of a tap is added.
-  FilterGradientPlan (*plan)(const FilterGradientProblem& problem, bool may_transform);
+  FilterGradientPlan (*plan)(const FilterGradientProblem& problem, const PlanOptions& options);
   // Computes the partial sums of one item, to scratch.
   void (*run)(const FilterGradientProblem& problem, const FilterGradientPlan& plan, int64_t item,
               void* scratch);
