@@ -214,7 +214,7 @@ FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem,
   if (options.may_transform && PlanTransformFilterGradient<S>(problem, kScratchBytes, &plan)) {
     return plan;
   }
-  if (!PlanChannelFilterGradient<S>(problem, kScratchBytes, &plan) &&
+  if (!PlanChannelFilterGradient<S>(problem, kScratchBytes, options.threads, &plan) &&
       !PlanFlatFilterGradient<S>(problem, kScratchBytes, &plan)) {
     plan.algorithm = Algorithm::kDefinition;
   }

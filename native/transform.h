@@ -179,16 +179,16 @@ class TransformKernel {
 
 // Chooses the shape of a transform; false if it does not suit, or if it would not be faster.
 template <class S>
-inline bool ShapeTransform(const Geometry& g, double limit, TransformShape* shape) {
+inline bool ShapeTransform(const Geometry& g, double limit, double effort, TransformShape* shape) {
   constexpr int64_t kWidestLanes = 64 / int64_t{sizeof(typename S::Accumulator)};
-  return ChooseTransform(g, kWidestLanes, limit, shape);
+  return ChooseTransform(g, kWidestLanes, limit, effort, shape);
 }
 
 // Plans the transform kernel; false if the direct sum is to be taken. Its taps must be finite.
 template <class S>
 inline bool PlanTransform(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
   const Geometry& g = problem.geometry;
-  if (!ShapeTransform<S>(g, limit, &plan->transform)) return false;
+  if (!ShapeTransform<S>(g, limit, kTransformEffort, &plan->transform)) return false;
   plan->algorithm = Algorithm::kTransform;
   plan->blocks = CeilDiv(g.OutputChannels(), kLanes<typename S::Accumulator>);
   plan->strip_columns = plan->transform.columns * ColumnResidues(g);

@@ -32,7 +32,7 @@ template <class S>
 inline bool PlanTransformFilterGradient(const FilterGradientProblem& problem, double limit,
                                         FilterGradientPlan* plan) {
   const Geometry g = TapsAsOutputs(problem.geometry);
-  if (!ShapeTransform<S>(g, limit, &plan->transform)) return false;
+  if (!ShapeTransform<S>(g, limit, kGradientTransformEffort, &plan->transform)) return false;
   plan->algorithm = Algorithm::kTransform;
   plan->strip_columns = plan->transform.columns * ColumnResidues(g);
   plan->group_vectors = 1;

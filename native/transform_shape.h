@@ -18,8 +18,8 @@ inline constexpr int64_t kMaxTransformRows = 4;
 // What a multiply-add of the transform takes, in multiply-adds of the direct sum; and what each
 // output takes besides, to be packed, verified and stored, in those of the transform. Fitted to
 // where both take as long: 13x13 for 56x56 and larger images, 25x25 for 14x14 (Xeon, family 6,
-// model 167).
-inline constexpr double kTransformEffort = 1.6;
+// model 167). In a filter gradient, 11x11 for 28x28 images, 12x12 for 56x56 (model 207).
+inline constexpr double kTransformEffort = 1.6, kGradientTransformEffort = 2;
 inline constexpr double kOutputEffort = 50;
 
 // The multiply-adds of one axis, its padding left out: pairs of an output and a tap.
@@ -81,12 +81,13 @@ inline bool PlaceTransform(const Geometry& g, int64_t residues, TransformShape* 
 }
 
 // Chooses the shape with the fewest multiply-adds that fits into `limit` bytes; false if there is
-// none, or if the direct sum takes less. `lanes` are those of a 64-byte vector.
-inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
+// none, or if the direct sum takes less. `lanes` are those of a 64-byte vector; `effort` is one of
+// the two above.
+inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit, double effort,
                             TransformShape* chosen) {
   // So few that even without a transform it would take longer: most problems are told apart here.
   const double taps = static_cast<double>(g.filter_height) * static_cast<double>(g.filter_width);
-  if (taps <= kTransformEffort * kOutputEffort) return false;
+  if (taps <= effort * kOutputEffort) return false;
   const int64_t residues = ColumnResidues(g);
   if (g.stride_height != 1 || g.stride_width != 1 || (g.transposed && g.channel_multiplier > 1) ||
       g.filter_height > kMaxTransformedTaps || g.filter_width > kMaxTransformedTaps ||
@@ -98,7 +99,7 @@ inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
   const double vectors = CeilDiv(g.OutputChannels(), lanes);
   const double pairs = ValidTaps(rows);
   // Of one vector of channels.
-  double least = pairs * ValidTaps(columns) / kTransformEffort * channels / (vectors * lanes);
+  double least = pairs * ValidTaps(columns) / effort * channels / (vectors * lanes);
   bool is_chosen = false;
   const double image_units = Max(0, rows.unit_end - rows.unit_begin);
   for (int64_t most = kMinTransformColumns; most <= kMaxTransformColumns; most += 8) {
