@@ -28,14 +28,30 @@ inline int64_t DirectGroupVectors(const Geometry& g) {
              Max(1, kPackedTapBytes / bytes_each));
 }
 
-// Vectors of channels that a pair of output rows is computed for at a time: few for filters that
-// read so much for each that the first-level cache keeps neither the taps nor the columns that the
-// next tile needs, too, for more of them. 56x56x96 7x7 takes 4 to 9% less, 28x28x192 6%, 56x56x144
-// 6x6 4%, larger filters as long; 5x5 and less, or with a stride, is faster in sequence.
-inline int64_t VectorsTogether(const Axis& rows, const Axis& columns) {
-  const bool reads_much =
-      rows.stride == 1 && columns.stride == 1 && rows.window * columns.window > 25;
-  return reads_much ? 3 : INT64_MAX;
+// Input of an item that stays in the second-level cache, whatever its rows are read for.
+inline constexpr double kCachedItemBytes = 640 * 1024;
+
+// How many vectors of channels are computed at a time: `packed` for all rows of an item, and of
+// those `together` for each pair of rows. Both are few for filters that read so much for each
+// vector that the first-level cache keeps neither its taps nor the columns that the next tile
+// needs, too, for more of them: 56x56x96 7x7 takes 4 to 9% less, 28x28x192 6%, 56x56x144 6x6 4%,
+// larger filters as long; 5x5 and less, or with a stride, is faster in sequence. Where all rows
+// stay in the second-level cache the taps of a few vectors serve them all: 14x14x384 7x7 and
+// 14x14x672 5x5 take 4 to 6% less, 7x7x768 7x7 12%; but 3x3 is faster in sequence there, too.
+struct VectorGroups {
+  int64_t packed, together;
+};
+
+template <class S>
+inline VectorGroups GroupVectors(const Geometry& g, const Item& item) {
+  const Axis columns = ColumnAxis(g, 0);
+  const int64_t all = DirectGroupVectors<S>(g), taps = item.rows.window * columns.window;
+  const int64_t few = Min(all, taps > 25 ? 3 : 5);
+  const double rows = WindowRows(item.rows.stride, item.rows.window, item.last - item.first);
+  const double bytes = rows * static_cast<double>(g.in_width) * g.InputChannels() *
+                       double{sizeof(typename S::Element)};
+  if (taps > 9 && bytes <= kCachedItemBytes) return {few, few};
+  return {all, taps > 25 && item.rows.stride == 1 && columns.stride == 1 ? few : all};
 }
 
 // Plans the direct kernel; false if layout or type do not allow it, or if one vector of channels
@@ -104,10 +120,9 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
   const ChannelVectors<S> vectors{g.OutputChannels(), PeeledChannels<S>(problem, plan)};
   const int64_t block = CeilDiv(vectors.Count(), plan.blocks);
   const int64_t end = Min(vectors.Count(), (item.block + 1) * block);
-  const int64_t group = DirectGroupVectors<S>(g);
-  const int64_t together = Min(group, VectorsTogether(rows, ColumnAxis(g, 0)));
-  for (int64_t first = item.block * block; first < end; first += group) {
-    const int64_t last = Min(end, first + group);
+  const VectorGroups groups = GroupVectors<S>(g, item);
+  for (int64_t first = item.block * block; first < end; first += groups.packed) {
+    const int64_t last = Min(end, first + groups.packed);
     A* to = taps;
     for (int64_t v = first; v < last; ++v) {
       to = PackFilterClasses<S>(problem, rows, vectors.First(v), kCount, to);
@@ -136,7 +151,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
         .first_vector = first,
         .last_vector = last,
         .fetch_first = first,
-        .fetch_shares = plan.prefetch ? last - first : 0,
+        .fetch_shares = plan.prefetch && first == item.block * block ? last - first : 0,
         .stream = plan.stream,
         .has_padding = false,
         .spread = spread,
@@ -145,8 +160,8 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
       const int64_t rows_used = Min(rows_together, item.last - t);
       const TileRows<E> tile_rows = RowsInPlace(rows, t, rows_used, image, in.row);
       E* const to = output + (rows.out_first + t * rows.out_step) * out.row;
-      for (int64_t v = first; v < last; v += together) {
-        const ChannelArrays<S> part = arrays.Part(v, Min(last, v + together));
+      for (int64_t v = first; v < last; v += groups.together) {
+        const ChannelArrays<S> part = arrays.Part(v, Min(last, v + groups.together));
         if constexpr (kHasLaneMasks<E>) {
           if (spread != nullptr) {
             ChannelRows<S, true>(g, part, tile_rows, rows_used, 0, g.out_width, to);

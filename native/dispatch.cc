@@ -14,6 +14,7 @@
 
 #include "cpu.h"
 #include "parallel.h"
+#include "poll.h"
 
 namespace depthwise {
 
@@ -190,6 +191,7 @@ class Turns {
   // Chunks are handed out in order, so that the one to wait for is being computed already.
   void Wait(int64_t group, int64_t chunk) const {
     const std::atomic<int64_t>& next = next_chunk_[static_cast<size_t>(group)];
+    if (PollUntil([&] { return next.load() == chunk; })) return;
     for (int64_t now = next.load(); now != chunk; now = next.load()) next.wait(now);
   }
   void Pass(int64_t group) {

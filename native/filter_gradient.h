@@ -18,10 +18,13 @@ inline constexpr int64_t kBlockPixels = 512;
 // Enough that all threads find some, but a thread that is early with a chunk has to wait for the
 // one before: on a busy machine many small ones took two threads longer than one.
 inline constexpr int64_t kMaxChunks = 32;
-// The sums of a group of channels: of few for many threads, so that there are enough items, of more
-// for one, since whole pixels are read and fetched best: 8x14x14x512 3x3 takes 338 instead of 383
-// us, 32x7x7x1024 700 instead of 770 (Xeon, family 6, model 207, other data in the caches).
-inline constexpr int64_t kGroupBytes = 16 * 1024, kGroupBytesOfOneThread = 64 * 1024;
+// The sums of a group of channels stay in the second-level cache. Whole pixels are read and fetched
+// best: with 16 KiB 8x14x14x512 3x3 takes 383 instead of 338 us, 32x7x7x1024 770 instead of 700
+// (Xeon, family 6, model 207, other data in the caches).
+inline constexpr int64_t kGroupBytes = 64 * 1024;
+// Where that leaves too few items for all threads groups are smaller, but not less than some
+// vectors that follow each other.
+inline constexpr int64_t kGradientItemsPerThread = 4, kLeastGroupVectors = 3;
 
 // Cuts the sum into chunks by the sizes alone.
 inline void PlanChunks(const Geometry& g, FilterGradientPlan* plan) {
@@ -37,7 +40,10 @@ inline void PlanChunks(const Geometry& g, FilterGradientPlan* plan) {
   plan->bands_per_residue = CeilDiv(rows, plan->band_rows);
   plan->bands = g.batch * residues * plan->bands_per_residue;
   const int64_t band_pixels = Min(rows, plan->band_rows) * g.out_width;
-  plan->bands_per_chunk = Max(1, chunk / band_pixels);
+  // All chunks alike, as far as they can be: of 10, 10, 10 and 2 images two threads would get 20
+  // and 12.
+  const int64_t chunks = CeilDiv(plan->bands, Max(1, chunk / band_pixels));
+  plan->bands_per_chunk = CeilDiv(plan->bands, chunks);
   plan->block_pixels = block;
 }
 
@@ -300,8 +306,11 @@ inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, doub
                    : 0;
   const int64_t vectors = ChannelVectors<S>{g.OutputChannels(), plan->peel}.Count();
   const int64_t vector_bytes = static_cast<int64_t>(taps) * kVectorBytes;
-  const int64_t group_bytes = threads == 1 ? kGroupBytesOfOneThread : kGroupBytes;
-  const int64_t largest = in_place ? Max(1, group_bytes / vector_bytes) : 1;
+  const int64_t chunks = CeilDiv(plan->bands, plan->bands_per_chunk);
+  const int64_t wanted = threads == 1 ? 1 : CeilDiv(kGradientItemsPerThread * threads, chunks);
+  const int64_t largest = in_place ? Max(1, Min(kGroupBytes / vector_bytes,
+                                                Max(kLeastGroupVectors, CeilDiv(vectors, wanted))))
+                                   : 1;
   plan->group_vectors = CeilDiv(vectors, CeilDiv(vectors, largest));
   if (!in_place) {
     // An odd number of vectors keeps successive rows out of the same sets of the cache.
@@ -309,7 +318,7 @@ inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, doub
     plan->scratch_bytes = static_cast<int64_t>(strip_bytes(strip));
   }
   plan->groups = CeilDiv(vectors, plan->group_vectors);
-  plan->items = plan->groups * CeilDiv(plan->bands, plan->bands_per_chunk);
+  plan->items = plan->groups * chunks;
   plan->scratch_bytes += 2 * plan->group_vectors * vector_bytes;
   return true;
 }

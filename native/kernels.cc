@@ -218,7 +218,10 @@ FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem,
       !PlanFlatFilterGradient<S>(problem, kScratchBytes, &plan)) {
     plan.algorithm = Algorithm::kDefinition;
   }
-  plan.prefetch = plan.algorithm == Algorithm::kDirect && plan.groups == 1 &&
+  // With more taps the multiply-adds take longer than memory does, and to fetch ahead costs up to
+  // 30% where the data are in the caches.
+  const bool has_few_taps = g.filter_height * g.filter_width <= 9;
+  plan.prefetch = plan.algorithm == Algorithm::kDirect && plan.groups == 1 && has_few_taps &&
                   DataBytes<S>(g) > kPrefetchBytes && IsDense(g, problem.input_strides) &&
                   problem.out_backprop_strides.column == g.OutputChannels();
   return plan;

@@ -16,12 +16,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
-#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <thread>
 
 #include "cpu.h"
+#include "poll.h"
 #include "sleeping_place.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -31,12 +31,6 @@
 
 namespace depthwise {
 namespace {
-
-// How long a thread polls before it sleeps. A worker that polls begins 0.3 us after the call; one
-// that sleeps begins 12 to 25 us after it, and waking it costs the caller 7 us. So a loop of calls
-// with less than this between them is free of both; 20 us is too short for some lines of Python,
-// and 100 us gained only calls that far apart.
-constexpr std::chrono::microseconds kPollTime{50};
 
 struct Job {
   RangeBody body = nullptr;
@@ -116,29 +110,6 @@ void ForgetWorkers() {
 struct BlockedSignals {};
 
 #endif
-
-inline void Pause() {
-#if defined(__x86_64__) || defined(_M_X64)
-  __builtin_ia32_pause();
-#else
-  asm volatile("isb");  // unlike `yield`, which most Arm cores ignore
-#endif
-}
-
-// Whether `condition` comes true within kPollTime: by the clock, since a pause, 24 ns here, has
-// another length on every CPU.
-template <class Condition>
-bool PollUntil(Condition condition) {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point deadline = Clock::now() + kPollTime;
-  do {
-    for (int i = 0; i < 16; ++i) {
-      if (condition()) return true;
-      Pause();
-    }
-  } while (Clock::now() < deadline);
-  return false;
-}
 
 int64_t Ranges(int64_t count, int64_t grain) { return (count - 1) / grain + 1; }
 

@@ -37,7 +37,7 @@ SMALL = CASES[1]
 # it is strides which make interleaved problems. Chunks of several images, of one, of different
 # lengths.
 FILTER_GRADIENTS = [
-    Case((28, 29), (31, 31), 17, batch=2),
+    Case((28, 29), (31, 31), 30, batch=2),
     Case((20, 90), (21, 21), 16),
     Case((60, 61), (31, 30), 16, padding=((20, 3), (0, 30))),
     Case((31, 24), (19, 61), 16, padding=((9, 9), (30, 30))),
