@@ -67,7 +67,8 @@ _backprop_filter = partial(_compute, BACKPROP_FILTER, backprop_filter_cpu)
 def conv2d(input: Tensor, filter: Tensor, bias: Tensor | None, options: Options) -> Tensor:
     """Return the output, plus ``bias[k*channel_multiplier + q]`` if there is a bias."""
     ways = (GRAPH_CONV2D, CONV2D, conv2d_cpu, _Conv2d, _DualConv2d)
-    return _run(ways, (input, filter, bias), options)
+    tensors = (input, filter) if bias is None else (input, filter, bias)
+    return _run(ways, (input, filter, bias), tensors, options)
 
 
 def backprop_input(
@@ -81,7 +82,7 @@ def backprop_input(
         _BackpropInput,
         _DualBackpropInput,
     )
-    return _run(ways, (input_sizes, filter, out_backprop), options)
+    return _run(ways, (input_sizes, filter, out_backprop), (filter, out_backprop), options)
 
 
 def backprop_filter(
@@ -95,21 +96,21 @@ def backprop_filter(
         _BackpropFilter,
         _DualBackpropFilter,
     )
-    return _run(ways, (input, filter_sizes, out_backprop), options)
+    return _run(ways, (input, filter_sizes, out_backprop), (input, out_backprop), options)
 
 
 def _run(
     ways: tuple[Any, Any, Callable[..., Tensor], type[Function], type[Function]],
     arguments: tuple[Any, Any, Any],
+    tensors: tuple[Tensor, ...],
     options: Options,
 ) -> Tensor:
-    """Compute by the cheapest way that leaves behind what derivatives need.
+    """Compute by the cheapest way that leaves behind what derivatives of `tensors` need.
 
     Those are an operator for graphs, one for calls and its kernel, and functions around these, of
     which the second is for forward mode and for torch.func.
     """
     in_graph, operator, kernel, function, dual = ways
-    tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
     result: Tensor
     is_seen = is_observed()
     if is_seen:

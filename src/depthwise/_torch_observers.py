@@ -55,15 +55,17 @@ def is_observed() -> bool:
     return is_transformed() or is_watched()
 
 
+_keys_of: Callable[[Tensor], Any] | None = getattr(torch._C, "_dispatch_keys", None)
+
+
 def _plain_keys() -> tuple[Any, ...]:
     """Return what the dispatcher knows of plain tensors, with and without a record of versions."""
-    keys_of = getattr(torch._C, "_dispatch_keys", None)
-    if keys_of is None:
+    if _keys_of is None:
         return ()
     tensors = [torch.empty(0)]
     with torch.inference_mode():
         tensors.append(torch.empty(0))
-    return tuple(keys_of(tensor) for tensor in tensors)
+    return tuple(_keys_of(tensor) for tensor in tensors)
 
 
 _PLAIN_KEYS = _plain_keys()
@@ -78,4 +80,4 @@ def is_plain(tensor: Tensor) -> bool:
     kind = type(tensor)
     if kind is not Tensor and kind is not Parameter:
         return False
-    return bool(_PLAIN_KEYS) and torch._C._dispatch_keys(tensor) in _PLAIN_KEYS
+    return _keys_of is not None and _keys_of(tensor) in _PLAIN_KEYS
