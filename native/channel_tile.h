@@ -295,7 +295,8 @@ DEPTHWISE_INLINE void PrefetchShare(const E* from, int64_t size, int64_t share, 
 
 // Fetches vector v's share of what the next two output rows add to the input rows of a tile, `size`
 // elements of each: a little with each vector, since all at once fills the queue of fetches, and
-// what the tile itself reads waits behind them.
+// what the tile itself reads waits behind them (8x56x56x128 3x3 1507 instead of 1173 us, Xeon,
+// family 6, model 207, other data in the caches).
 template <class S>
 __attribute__((noinline)) void PrefetchNextRows(const ChannelArrays<S>& arrays,
                                                 const TileRows<typename S::Element>& rows,

@@ -1,7 +1,7 @@
 // The direct kernel: NHWC images read in place. Only the taps are packed.
 //
 // Order of the loops: image, pair of output rows, column tile, channels innermost, so that memory
-// is read and written in sequence.
+// is read and written in sequence; but a few vectors of channels at a time, see VectorGroups.
 #pragma once
 
 #include "channel_rows.h"
@@ -9,8 +9,8 @@
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// Channels are computed in groups whose taps are packed at a time: all of them but for filters
-// that would not stay in the second-level cache.
+// The most taps that are packed at a time: those of all channels but for filters that would not
+// stay in the second-level cache.
 inline constexpr int64_t kPackedTapBytes = 256 * 1024;
 
 // Of one vector of channels: its taps, its bias and how it is loaded.

@@ -122,7 +122,6 @@ constexpr double kStreamBytes = 16 << 20;
 // 8x56x56x128 3x3, stride 2: 1.0 instead of 1.7 ms; 4x56x56x128 3x3 0.70 instead of 0.84 (Xeon,
 // family 6, model 207, other data in the caches).
 constexpr double kIntelStreamBytes = 8 << 20;
-constexpr double kFewTaps = 9;
 
 PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
   const double phases = g.transposed ? static_cast<double>(g.stride_height) * g.stride_width : 1;

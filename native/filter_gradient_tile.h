@@ -82,9 +82,14 @@ struct FilterGradientTile {
     }
     int64_t j = 0;
     if (unit_stride == 1) {
+      // The first columns may meet nothing: every second group of taps of a 31x31 filter begins so.
+      j = Min(columns_used, Max(0, unit_begin - unit - (kTaps - 1)));
+      unit += j;
+      row += j * unit_step;
+      out += j * out_column_step;
       for (; j + kChannelColumns <= columns_used; j += kChannelColumns, unit += kChannelColumns) {
         const int64_t begin = unit_begin - unit, end = unit_end - unit;
-        if (begin >= kTaps || end < kChannelColumns) break;
+        if (end < kChannelColumns) break;
         AddColumns<kFirst, kLast>(total, row, out, begin, end);
         row += kChannelColumns * unit_step;
         out += kChannelColumns * out_column_step;

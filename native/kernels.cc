@@ -26,6 +26,7 @@ inline constexpr double kScratchBytes = 1792 * 1024;
 // From this much data on the next rows of the input are fetched ahead, since they may be in memory
 // only.
 inline constexpr double kPrefetchBytes = 8 << 20;
+
 // Threads finish together if there are some items for each. Of the channels of a pixel each should
 // have some vectors that follow each other.
 inline constexpr int64_t kItemsPerThread = 4;
@@ -220,7 +221,7 @@ FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem,
   }
   // With more taps the multiply-adds take longer than memory does, and to fetch ahead costs up to
   // 30% where the data are in the caches.
-  const bool has_few_taps = g.filter_height * g.filter_width <= 9;
+  const bool has_few_taps = static_cast<double>(g.filter_height) * g.filter_width <= kFewTaps;
   plan.prefetch = plan.algorithm == Algorithm::kDirect && plan.groups == 1 && has_few_taps &&
                   DataBytes<S>(g) > kPrefetchBytes && IsDense(g, problem.input_strides) &&
                   problem.out_backprop_strides.column == g.OutputChannels();

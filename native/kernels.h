@@ -88,6 +88,9 @@ struct FilterGradientProblem {
   void* filter_backprop;
 };
 
+// Of so many taps an output takes as long to read and write as to compute, or longer.
+inline constexpr double kFewTaps = 9;
+
 // What a plan depends on besides its problem.
 struct PlanOptions {
   int64_t threads;

@@ -24,6 +24,7 @@ inline void Pause() {
 // another length on every CPU.
 template <class Condition>
 inline bool PollUntil(Condition condition) {
+  if (condition()) return true;
   using Clock = std::chrono::steady_clock;
   const Clock::time_point deadline = Clock::now() + kPollTime;
   do {

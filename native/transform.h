@@ -1,5 +1,6 @@
 // The transform kernel: large filters, one vector of output channels at a time, by Fourier
-// transforms along the width and sums over the rows of the filter at each frequency.
+// transforms along the width and sums over the rows of the filter at each frequency. Called by
+// kernels.cc; TransformedImages by transform_filter_gradient.h, too.
 //
 // pack:      input rows of a strip -> [rows, columns, lanes] of accumulators, as block.h does
 // transform: packed rows -> spectra, [frequency, row, lanes]
@@ -16,7 +17,7 @@ namespace depthwise::DEPTHWISE_ISA {
 // Packs the input of output rows, and has them computed: whatever the filter is, and wherever the
 // outputs go.
 template <class S>
-class TransformRows {
+class TransformedImages {
  public:
   using A = typename S::Accumulator;
   static constexpr int kCount = kLanes<A>;
@@ -29,8 +30,8 @@ class TransformRows {
     int64_t row, rows, column, columns;
   };
 
-  TransformRows(const ForwardProblem& problem, const TransformShape& shape, int64_t strip_columns,
-                void* scratch)
+  TransformedImages(const ForwardProblem& problem, const TransformShape& shape,
+                    int64_t strip_columns, void* scratch)
       : problem_(problem),
         shape_(shape),
         strip_columns_(strip_columns),
@@ -132,19 +133,20 @@ class TransformKernel {
   TransformKernel(const ForwardProblem& problem, const ForwardPlan& plan, void* scratch)
       : problem_(problem),
         plan_(plan),
-        rows_(problem, plan.transform, plan.strip_columns, scratch) {}
+        images_(problem, plan.transform, plan.strip_columns, scratch) {}
 
   void Compute(int64_t item) {
     const int64_t block = item / plan_.parts, part = item % plan_.parts;
     if (block != block_) PackTaps(block);
-    const int64_t all = rows_.StripsOfImage() * problem_.geometry.batch;
+    const int64_t all = images_.StripsOfImage() * problem_.geometry.batch;
     // Without a product of `all` and a part's number, which might overflow.
     const int64_t each = all / plan_.parts, rest = all % plan_.parts;
     const int64_t first = part * each + Min(part, rest);
     for (int64_t i = first; i < first + each + (part < rest); ++i) {
-      rows_.ComputeStrip(i, [&](const Item& of, const typename TransformRows<S>::Outputs& outputs) {
-        Store(of, outputs);
-      });
+      images_.ComputeStrip(
+          i, [&](const Item& of, const typename TransformedImages<S>::Outputs& outputs) {
+            Store(of, outputs);
+          });
     }
   }
 
@@ -154,15 +156,15 @@ class TransformKernel {
     const int64_t first = block * kCount;
     const int64_t channels = Min(kCount, g.OutputChannels() - first);
     block_ = block;
-    rows_.SetChannels({first, channels, g.transposed ? 1 : g.channel_multiplier});
-    PackFilterClasses<S>(problem_, RowAxis(g, 0), first, channels, rows_.Taps());
-    PackBias<S>(problem_, first, channels, kCount, 1, rows_.Bias());
-    rows_.TransformFilter();
+    images_.SetChannels({first, channels, g.transposed ? 1 : g.channel_multiplier});
+    PackFilterClasses<S>(problem_, RowAxis(g, 0), first, channels, images_.Taps());
+    PackBias<S>(problem_, first, channels, kCount, 1, images_.Bias());
+    images_.TransformFilter();
   }
 
-  void Store(const Item& item, const typename TransformRows<S>::Outputs& outputs) {
+  void Store(const Item& item, const typename TransformedImages<S>::Outputs& outputs) {
     const Strides& out = problem_.output_strides;
-    const BlockChannels& channels = rows_.Channels();
+    const BlockChannels& channels = images_.Channels();
     const int64_t row = item.rows.out_first + (item.first + outputs.row) * item.rows.out_step;
     E* const to = static_cast<E*>(problem_.output) + item.b * out.batch +
                   channels.first_channel * out.channel + row * out.row +
@@ -173,7 +175,7 @@ class TransformKernel {
 
   const ForwardProblem& problem_;
   const ForwardPlan& plan_;
-  TransformRows<S> rows_;
+  TransformedImages<S> images_;
   int64_t block_ = -1;  // whose filter is transformed
 };
 
@@ -192,7 +194,7 @@ inline bool PlanTransform(const ForwardProblem& problem, double limit, ForwardPl
   plan->algorithm = Algorithm::kTransform;
   plan->blocks = CeilDiv(g.OutputChannels(), kLanes<typename S::Accumulator>);
   plan->strip_columns = plan->transform.columns * ColumnResidues(g);
-  plan->scratch_bytes = TransformRows<S>::ScratchBytes(plan->transform, plan->strip_columns, g);
+  plan->scratch_bytes = TransformedImages<S>::ScratchBytes(plan->transform, plan->strip_columns, g);
   return true;
 }
 

@@ -19,11 +19,17 @@ inline Geometry TapsAsOutputs(const Geometry& g) {
   return taps;
 }
 
+// Filters of up to 5x5 never pay: most problems are told apart here.
+inline constexpr int64_t kMostSummedTaps = 25;
+// Of the sums of one vector of channels, which a thread keeps besides the transform's memory.
+inline constexpr double kMostSumBytes = 2 << 20;
+
 // Images that are added up one by one, and then as a chunk: so few that there are enough chunks for
-// all threads, and that the rounding errors do not grow with the batch.
-inline int64_t ImagesOfChunk(int64_t batch, int64_t groups) {
+// all threads, whose rounding errors then add up as those of few images. By the sizes alone, as all
+// of the plan; `vectors` are of 64 bytes, whatever the instruction set has.
+inline int64_t ImagesOfChunk(int64_t batch, int64_t vectors) {
   constexpr int64_t kMostImages = 16;
-  const int64_t chunks = Max(CeilDiv(kMaxChunks, groups), CeilDiv(batch, kMostImages));
+  const int64_t chunks = Max(CeilDiv(kMaxChunks, vectors), CeilDiv(batch, kMostImages));
   return CeilDiv(batch, Min(chunks, kMaxChunks));
 }
 
@@ -32,16 +38,19 @@ template <class S>
 inline bool PlanTransformFilterGradient(const FilterGradientProblem& problem, double limit,
                                         FilterGradientPlan* plan) {
   const Geometry g = TapsAsOutputs(problem.geometry);
+  const double taps = static_cast<double>(g.out_height) * static_cast<double>(g.out_width);
+  if (taps <= kMostSummedTaps || 64 * taps > kMostSumBytes) return false;
   if (!ShapeTransform<S>(g, limit, kGradientTransformEffort, &plan->transform)) return false;
   plan->algorithm = Algorithm::kTransform;
   plan->strip_columns = plan->transform.columns * ColumnResidues(g);
   plan->group_vectors = 1;
   plan->groups = CeilDiv(g.OutputChannels(), kLanes<typename S::Accumulator>);
   plan->bands = g.batch;
-  plan->bands_per_chunk = ImagesOfChunk(g.batch, plan->groups);
+  constexpr int64_t kWidestLanes = 64 / int64_t{sizeof(typename S::Accumulator)};
+  plan->bands_per_chunk = ImagesOfChunk(g.batch, CeilDiv(g.OutputChannels(), kWidestLanes));
   plan->items = plan->groups * CeilDiv(plan->bands, plan->bands_per_chunk);
   plan->scratch_bytes = g.out_height * g.out_width * kVectorBytes +
-                        TransformRows<S>::ScratchBytes(plan->transform, plan->strip_columns, g);
+                        TransformedImages<S>::ScratchBytes(plan->transform, plan->strip_columns, g);
   return true;
 }
 
@@ -67,12 +76,12 @@ inline void RunTransformFilterGradient(const FilterGradientProblem& problem,
   A* const sums = static_cast<A*>(scratch);
   A* const sums_end = sums + g.out_height * g.out_width * kCount;
   FillZero(sums, sums_end);
-  TransformRows<S> rows(convolution, plan.transform, plan.strip_columns, sums_end);
+  TransformedImages<S> images(convolution, plan.transform, plan.strip_columns, sums_end);
 
   const int64_t first_channel = item % plan.groups * kCount;
   const int64_t channels = Min(kCount, g.OutputChannels() - first_channel);
-  rows.SetChannels({first_channel, channels, g.channel_multiplier});
-  FillZero(rows.Bias(), rows.Bias() + kCount);
+  images.SetChannels({first_channel, channels, g.channel_multiplier});
+  FillZero(images.Bias(), images.Bias() + kCount);
   Axis out_rows{};
   out_rows.in_step = 1;
   out_rows.planes = 1;
@@ -88,21 +97,22 @@ inline void RunTransformFilterGradient(const FilterGradientProblem& problem,
         .first_column = 0,
         .columns = given.out_width,
     };
-    const Ring<A> taps{rows.Taps(), given.out_height, given.out_width * kCount};
+    const Ring<A> taps{images.Taps(), given.out_height, given.out_width * kCount};
     out_backprop.Pack(taps, 0, given.out_height, out_rows);
-    rows.TransformFilter();
-    const int64_t strips = rows.StripsOfImage();
+    images.TransformFilter();
+    const int64_t strips = images.StripsOfImage();
     for (int64_t i = b * strips; i < (b + 1) * strips; ++i) {
-      rows.ComputeStrip(i, [&](const Item& of, const typename TransformRows<S>::Outputs& outputs) {
-        const A* from = outputs.data;
-        for (int64_t row = outputs.row; row < outputs.row + outputs.rows; ++row) {
-          const int64_t di = of.rows.out_first + (of.first + row) * of.rows.out_step;
-          A* to = sums + (di * g.out_width + outputs.column) * kCount;
-          for (int64_t dj = 0; dj < outputs.columns; ++dj, from += kCount, to += kCount) {
-            StoreUnaligned(to, LoadUnaligned<Vec<A>>(to) + LoadUnaligned<Vec<A>>(from));
-          }
-        }
-      });
+      images.ComputeStrip(
+          i, [&](const Item& of, const typename TransformedImages<S>::Outputs& outputs) {
+            const A* from = outputs.data;
+            for (int64_t row = outputs.row; row < outputs.row + outputs.rows; ++row) {
+              const int64_t di = of.rows.out_first + (of.first + row) * of.rows.out_step;
+              A* to = sums + (di * g.out_width + outputs.column) * kCount;
+              for (int64_t dj = 0; dj < outputs.columns; ++dj, from += kCount, to += kCount) {
+                StoreUnaligned(to, LoadUnaligned<Vec<A>>(to) + LoadUnaligned<Vec<A>>(from));
+              }
+            }
+          });
     }
   }
 }

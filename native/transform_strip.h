@@ -1,6 +1,5 @@
 // A strip of output rows of one vector of channels by Fourier transforms along the width, from
-// packed rows to rows of outputs, [columns, lanes]. Used by transform.h and
-// transform_filter_gradient.h, which pack and store.
+// packed rows to rows of outputs, [columns, lanes]. Used by transform.h, which packs and stores.
 //
 // A transform mixes all columns of a row, so that its rounding errors, and NaN, reach outputs whose
 // own window has nothing to do with them. So every output is verified: it must be at least as large

@@ -6,6 +6,8 @@ whose own window has little or nothing in it.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from itertools import cycle
 from typing import Any
 
@@ -33,6 +35,8 @@ CASES = [
     Case((63, 64), (25, 27), 16, padding=((20, 3), (0, 30))),
 ]
 SMALL = CASES[1]
+# Fewer than a vector has lanes.
+FEW_CHANNELS = Case((60, 61), (45, 47), 8)
 # In the filter gradient an image's out_backprop is the filter and the taps are the outputs, so that
 # it is strides which make interleaved problems. Chunks of several images, of one, of different
 # lengths.
@@ -46,10 +50,10 @@ FILTER_GRADIENTS = [
     Case((36, 37), (21, 23), 10, 3),
     Case((60, 65), (22, 18), 30, padding="VALID"),
     Case((20, 21), (13, 13), 32, batch=67),
+    FEW_CHANNELS,
 ]
 MEMORY = (after_forbidden_page, before_forbidden_page, sliced)
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
-EVERY_FILTER_GRADIENT = pytest.mark.parametrize("case", FILTER_GRADIENTS, ids=str)
 FORMATS = pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 # Input gradients that sum over a multiplier's channels are not transformed.
 PROBLEMS = [
@@ -169,15 +173,23 @@ def test_sums_that_overflow_on_the_way(isa: str) -> None:
     check(FORWARD, SMALL, (image, filter))
 
 
-@pytest.mark.parametrize("ratio", [1e-5, 1e-30])
+@pytest.mark.parametrize("ratio", [1e-2, 1e-3, 1e-5, 1e-30])
 def test_filter_gradients_of_small_values_beside_large_ones(ratio: float, isa: str) -> None:
-    """Right of a column everything is tiny, or zero: some taps meet nothing else."""
-    for case in (FILTER_GRADIENTS[3], FILTER_GRADIENTS[4], FILTER_GRADIENTS[7]):
+    """Right of a column everything is small: some taps meet nothing else.
+
+    Their error may be that of a plain sum of an image's pixels.
+    """
+    for case in (Case((31, 24), (19, 61), 16, padding=((9, 9), (30, 30))), FEW_CHANNELS):
         image, out_backprop = BACKPROP_FILTER.random_data(case, np.dtype(np.float32))
         image[:, :, case.size[1] // 3 :] *= np.float32(ratio)
-        check(BACKPROP_FILTER, case, (image, out_backprop))
-        out_backprop[:, 5:, :] = 0
-        check(BACKPROP_FILTER, case, (image, out_backprop), "in a few rows")
+        for context in ("everywhere", "zero but for a few rows"):
+            expected = dataclasses.replace(
+                BACKPROP_FILTER.expect(case, (image, out_backprop)),
+                allowed=math.prod(case.output_size) + 2,
+            )
+            got = BACKPROP_FILTER(case, (image, out_backprop), "NHWC")
+            assert_matches(got, expected, np.float32, exact=False, context=f"{case}, {context}")
+            out_backprop[:, 5:, :] = 0
 
 
 @pytest.mark.parametrize("filter_kind", ["one tap", "zeros", "bell", "first row"])
@@ -209,51 +221,36 @@ def test_same_bits_for_any_layout(operation: Operation, case: Case, isa: str) ->
         assert_same_bits(got, operation.result_in(want, data_format), data_format)
 
 
-@EVERY_FILTER_GRADIENT
-@pytest.mark.parametrize("operand", [0, 1], ids=BACKPROP_FILTER.operands)
-def test_containment_in_filter_gradients(case: Case, operand: int, isa: str) -> None:
-    """A special pixel of either image reaches exactly the taps that meet it inside the other."""
+@pytest.mark.parametrize(
+    ("operation", "case", "operand"),
+    [
+        *((FORWARD, case, 0) for case in CASES),
+        *((BACKPROP_FILTER, case, operand) for case in FILTER_GRADIENTS for operand in (0, 1)),
+    ],
+    ids=str,
+)
+def test_containment(operation: Operation, case: Case, operand: int, isa: str) -> None:
+    """A special pixel reaches exactly the results that have a product with it."""
     random = case.random()
-    operands = BACKPROP_FILTER.random_data(case, np.dtype(np.float32))
-    clean = BACKPROP_FILTER.expect(case, operands)
+    operands = operation.random_data(case, np.dtype(np.float32))
+    clean = operation.expect(case, operands)
     for value in (np.nan, np.inf, -np.inf):
         place = tuple(int(random.integers(size)) for size in operands[operand].shape)
         marked = [np.ones_like(array) for array in operands]
         marked[operand] = np.zeros_like(operands[operand])
         marked[operand][place] = 1
-        reached = BACKPROP_FILTER.expect(case, (marked[0], marked[1])).values != 0
+        reached = operation.expect(case, (marked[0], marked[1])).values != 0
         spoilt = [array.copy() for array in operands]
         spoilt[operand][place] = value
-        got = BACKPROP_FILTER(case, (spoilt[0], spoilt[1]), "NHWC")
-        np.testing.assert_array_equal(~np.isfinite(got), reached, f"{value} at {place}")
-        error = np.abs(got.astype(np.float64) - clean.values)[~reached]
-        allowed = (clean.allowed * np.finfo(np.float32).eps * clean.magnitude)[~reached]
-        assert (error <= allowed + np.spacing(np.abs(clean.values[~reached]))).all()
-        if not np.isnan(value):
-            assert np.isinf(got[reached]).all(), "an infinity alone makes no NaN"
-
-
-@FORMATS
-@EVERY_CASE
-def test_containment(case: Case, data_format: str, isa: str) -> None:
-    """A special pixel reaches exactly the outputs whose window covers it."""
-    random = case.random()
-    image, filter = FORWARD.random_data(case, np.dtype(np.float32))
-    clean = FORWARD.expect(case, (image, filter))
-    for value in (np.nan, np.inf, -np.inf):
-        place = tuple(int(random.integers(size)) for size in image.shape)
-        marker = np.zeros_like(image)
-        marker[place] = 1
-        ones = np.ones_like(filter)
-        reached = FORWARD.expect(case, (marker, ones)).values != 0
-        spoilt = image.copy()
-        spoilt[place] = value
-        got = FORWARD(case, FORWARD.to_format((spoilt, filter), data_format), data_format)
-        if data_format == "NCHW":
-            got = np.moveaxis(got, 1, 3)
-        np.testing.assert_array_equal(~np.isfinite(got), reached, f"{value} at {place}")
-        error = np.abs(got.astype(np.float64) - clean.values)[~reached]
-        allowed = (clean.allowed * np.finfo(np.float32).eps * clean.magnitude)[~reached]
-        assert (error <= allowed + np.spacing(np.abs(clean.values[~reached]))).all()
-        if not np.isnan(value):
-            assert np.isinf(got[reached]).all(), "an infinity alone makes no NaN"
+        for data_format in ("NHWC", "NCHW"):
+            given = operation.to_format((spoilt[0], spoilt[1]), data_format)
+            got = operation(case, given, data_format)
+            if data_format == "NCHW" and operation.result != "filter":
+                got = np.moveaxis(got, 1, 3)
+            context = f"{value} at {place}, {data_format}"
+            np.testing.assert_array_equal(~np.isfinite(got), reached, context)
+            error = np.abs(got.astype(np.float64) - clean.values)[~reached]
+            allowed = (clean.allowed * np.finfo(np.float32).eps * clean.magnitude)[~reached]
+            assert (error <= allowed + np.spacing(np.abs(clean.values[~reached]))).all(), context
+            if not np.isnan(value):
+                assert np.isinf(got[reached]).all(), f"an infinity alone makes no NaN: {context}"
