@@ -259,8 +259,8 @@ bool Check(Random& random, DType dtype, const Geometry& g) {
          });
 }
 
-// Whether a large filter's transform gives what the direct sum gives, which is exact, but for
-// rounding; and is one, so that it does round.
+// Whether a large filter's transform, and that of its gradient, gives what the direct sum gives,
+// which is exact, but for rounding; and is one, so that it does round.
 template <class T>
 bool CheckTransform(Random& random, DType dtype, bool channels_last) {
   Geometry g{};
@@ -282,20 +282,29 @@ bool CheckTransform(Random& random, DType dtype, bool channels_last) {
     return numbers;
   };
   const std::vector<T> input = draw(strides.batch);
+  const std::vector<T> out_backprop = draw(strides.batch);
   const std::vector<T> filter = draw(g.filter_height * g.filter_width * g.in_channels);
-  const auto compute = [&](const char* large_filter) {
-    SetLargeFilter(large_filter);
-    std::vector<T> output(input.size());
-    Forward(dtype, {g, input.data(), strides, filter.data(), DenseFilterStrides(g), nullptr,
-                    output.data(), strides});
-    return output;
+  const auto is_right = [&](size_t count, auto&& compute) {
+    std::vector<T> direct(count), transformed(count);
+    SetLargeFilter("direct");
+    compute(direct.data());
+    SetLargeFilter("transform");
+    compute(transformed.data());
+    bool is_close = true;
+    for (size_t i = 0; i < count; ++i) {
+      is_close = is_close && std::fabs(transformed[i] - direct[i]) < T{0.01};
+    }
+    return is_close && transformed != direct;
   };
-  const std::vector<T> direct = compute("direct"), transformed = compute("transform");
-  bool is_close = true;
-  for (size_t i = 0; i < direct.size(); ++i) {
-    is_close = is_close && std::fabs(transformed[i] - direct[i]) < T{0.01};
-  }
-  return is_close && transformed != direct;
+  return is_right(input.size(),
+                  [&](T* output) {
+                    Forward(dtype, {g, input.data(), strides, filter.data(), DenseFilterStrides(g),
+                                    nullptr, output, strides});
+                  }) &&
+         is_right(filter.size(), [&](T* filter_backprop) {
+           FilterGradient(
+               dtype, {g, input.data(), strides, out_backprop.data(), strides, filter_backprop});
+         });
 }
 
 int RunAll(int cases_each) {

@@ -8,8 +8,8 @@
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// Tap (di, dj) is the sum over (i, j) of out_backprop[i, j] * input[i * stride + di * dilation,
-// ...]: the two distances exchange their roles.
+// Along each axis tap d is the sum over i of out_backprop[i] * input[i * stride + d * dilation]:
+// the two distances exchange their roles.
 inline Geometry TapsAsOutputs(const Geometry& g) {
   Geometry taps = g;
   Exchange(taps.filter_height, taps.out_height);
