@@ -67,42 +67,44 @@ class WidthTransform {
     forward_ = cosines + 8 * quarter;
     inverse_ = forward_ + 2 * quarter * inputs;
     constexpr double kPi = 3.14159265358979323846;
-    const int64_t half_turn = 4 * quarter;
-    // From angles of at most 45 degrees: of larger ones the rounding alone would show in float64.
-    for (int64_t i = 0; i < 2 * half_turn; ++i) {
-      const int64_t turned = Min(i, 2 * half_turn - i);         // 0 to 180 degrees
-      const int64_t acute = Min(turned, half_turn - turned);    // 0 to 90
-      const int64_t least = Min(acute, half_turn / 2 - acute);  // 0 to 45
+    const int64_t half_turn = 4 * quarter, turn = 2 * half_turn, right_angle = 2 * quarter;
+    // Of all angles from those of at most 45 degrees: of larger ones the rounding alone would show
+    // in float64.
+    for (int64_t i = 0; i <= right_angle; ++i) {
+      const int64_t least = Min(i, right_angle - i);
       const double angle = kPi * static_cast<double>(least) / static_cast<double>(half_turn);
-      const double value = least == acute ? __builtin_cos(angle) : __builtin_sin(angle);
-      cosines[i] = static_cast<A>(acute == turned ? value : -value);
+      const auto value = static_cast<A>(least == i ? __builtin_cos(angle) : __builtin_sin(angle));
+      cosines[half_turn - i] = cosines[half_turn + i] = -value;
+      cosines[i] = cosines[(turn - i) % turn] = value;
     }
-    const auto cosine = [&](int64_t position, int64_t f) {
-      return cosines[position * (2 * f + 1) % (2 * half_turn)];
+    // Appends the cosines of `rows` sequences of `count` angles: from row to row the first angle
+    // grows by row_step, the step between those of a row by step_growth. By additions: with
+    // multiples of angles, which need divisions, and a cosine for each angle of the turn, the
+    // tables of a 31x31 filter's gradient on 28x28 pixels took 5.6 us instead of 1.4, 8% of all of
+    // it.
+    const auto plus = [&](int64_t angle, int64_t step) {
+      return angle + step < turn ? angle + step : angle + step - turn;
     };
-    const auto sine = [&](int64_t position, int64_t f) {
-      return cosines[(position * (2 * f + 1) + half_turn + half_turn / 2) % (2 * half_turn)];
+    const auto append = [&](A*& to, int64_t rows, int64_t angle, int64_t row_step, int64_t step,
+                            int64_t step_growth, int64_t count) {
+      for (int64_t row = 0; row < rows; ++row, angle = plus(angle, row_step), step += step_growth) {
+        int64_t at = angle;
+        for (int64_t i = 0; i < count; ++i, at = plus(at, step)) *to++ = cosines[at];
+      }
     };
+    const int64_t sine = 3 * right_angle;  // from the cosine of an angle to its sine
     A* to = forward_;
     ForEachBlock(quarter, [&](auto size, int64_t first) {
-      const int64_t end = first + decltype(size)::value;
-      for (int64_t n = 0; n < inputs; ++n) {
-        for (int64_t f = first; f < end; ++f) *to++ = cosine(n, f);
-      }
-      for (int64_t n = 0; n < inputs; ++n) {
-        for (int64_t f = first; f < end; ++f) *to++ = sine(n, f);
-      }
+      // Position n at frequency f: angle n * (2 f + 1).
+      append(to, inputs, 0, 2 * first + 1, 0, 2, decltype(size)::value);
+      append(to, inputs, sine, 2 * first + 1, 0, 2, decltype(size)::value);
     });
     to = inverse_;
     for (int parity = 0; parity < 2; ++parity) {
       ForEachBlock((outputs + 1 - parity) / 2, [&](auto size, int64_t first) {
-        const int64_t end = first + decltype(size)::value;
-        for (int64_t f = 0; f < quarter; ++f) {
-          for (int64_t i = first; i < end; ++i) *to++ = cosine(2 * i + parity, f);
-        }
-        for (int64_t f = 0; f < quarter; ++f) {
-          for (int64_t i = first; i < end; ++i) *to++ = sine(2 * i + parity, f);
-        }
+        const int64_t position = 2 * first + parity;
+        append(to, quarter, position, 2 * position, 2, 4, decltype(size)::value);
+        append(to, quarter, plus(position, sine), 2 * position, 2, 4, decltype(size)::value);
       });
     }
   }
