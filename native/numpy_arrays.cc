@@ -15,7 +15,8 @@ namespace {
 constexpr intptr_t kPeeledBytes = 768;
 // From this size on a result is worth a block of its own, which costs half a microsecond.
 constexpr int64_t kReusedBytes = 64 * 1024;
-// Larger results may be stored past the caches, which asks for whole cache lines.
+// Larger results may be stored past the caches, which asks for whole cache lines; smaller ones only
+// where they are aligned anyway.
 constexpr int64_t kCachedBytes = 8 * 1024 * 1024;
 
 int64_t LineOffset(PyObject* object) {

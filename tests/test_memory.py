@@ -36,7 +36,7 @@ ones = np.ones((1, 64, 64, 64), np.float32)
 kept = depthwise.depthwise_conv2d(ones, np.ones((3, 3, 64, 1), np.float32), [1] * 4, "SAME")
 input = {input}
 filter = np.ones({filter_shape}, input.dtype)
-options = ({strides}, "SAME", "{data_format}", {dilations})
+options = ({strides}, "{padding}", "{data_format}", {dilations})
 out_backprop = depthwise.depthwise_conv2d(input, filter, *options)
 calls = {{
     "forward": lambda: depthwise.depthwise_conv2d(input, filter, *options),
@@ -116,8 +116,28 @@ PROBLEMS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
 @pytest.mark.parametrize("operation", ["forward", "backprop_input", "backprop_filter"])
 def test_extra_memory(operation: str, problem: dict[str, object], threads: int) -> None:
+    check_extra_memory(operation, problem, threads)
+
+
+# Its sums of a vector of channels, 3.7 MB, would not fit beside the memory of a transform.
+LARGE_FILTER_GRADIENT: dict[str, object] = {
+    "input": "np.ones((1, 279, 279, 16), np.float16)",
+    "filter_shape": (240, 240, 16, 1),
+    "padding": "VALID",
+}
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak of a moment"
+)
+def test_extra_memory_of_a_large_filter_gradient() -> None:
+    check_extra_memory("backprop_filter", LARGE_FILTER_GRADIENT, threads=1)
+
+
+def check_extra_memory(operation: str, problem: dict[str, object], threads: int) -> None:
     defaults = {
         "filter_shape": (3, 3, 64, 1),
+        "padding": "SAME",
         "strides": [1, 1, 1, 1],
         "data_format": "NHWC",
         "dilations": None,
