@@ -219,8 +219,8 @@ FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem,
       !PlanFlatFilterGradient<S>(problem, kScratchBytes, &plan)) {
     plan.algorithm = Algorithm::kDefinition;
   }
-  // With more taps the multiply-adds take longer than memory does, and to fetch ahead costs up to
-  // 30% where the data are in the caches.
+  // With more taps the multiply-adds take longer than memory does: to fetch ahead gains nothing on
+  // one thread, and on two 8x28x28x240 5x5 took 649 instead of 418 us.
   const bool has_few_taps = static_cast<double>(g.filter_height) * g.filter_width <= kFewTaps;
   plan.prefetch = plan.algorithm == Algorithm::kDirect && plan.groups == 1 && has_few_taps &&
                   DataBytes<S>(g) > kPrefetchBytes && IsDense(g, problem.input_strides) &&

@@ -9,7 +9,7 @@ import pytest
 
 from cases import Case
 from comparator import DTYPES, Array, Expected, assert_matches, assert_same_bits
-from depthwise import _kernels, _numpy
+from depthwise import _kernels, _numpy, set_num_threads
 from depthwise._geometry import make_geometry
 from operations import FORWARD, exact_data
 
@@ -46,6 +46,15 @@ def test_exact(case: Case, data_format: str, dtype: np.dtype[Any], isa: str) -> 
     input, filter = (a.astype(dtype) for a in FORWARD.to_format(operands, data_format))
     got = convolve(case, input, filter, bias.astype(dtype), data_format)
     assert_matches(got, FORWARD.expected_in(with_bias, data_format), dtype, exact=True)
+
+
+@pytest.mark.parametrize(
+    "case", [Case((53, 54), (7, 7), 70), Case((62, 60), (6, 6), 44, 2)], ids=str
+)
+def test_a_few_vectors_at_a_time(case: Case, isa: str, restored_threads: None) -> None:
+    """As one thread computes images that the second-level cache does not hold, in NHWC."""
+    set_num_threads(1)
+    test_exact(case, "NHWC", np.dtype(np.float32), isa)
 
 
 def test_one_rounding(isa: str) -> None:

@@ -42,6 +42,10 @@ CASES = [
     Case((17, 18), (31, 31), 19),
     Case((7, 7), (3, 3), 1025, batch=3),
     Case((3, 2), (2, 2), 5, 2),
+    # One thread computes a few vectors of channels at a time; of several, each has fewer rows, and
+    # computes a few for all of them (VectorGroups in native/direct.h).
+    Case((53, 54), (7, 7), 70),
+    Case((62, 60), (6, 6), 44, 2),
 ]
 FORMATS = pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
