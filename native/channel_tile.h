@@ -290,7 +290,7 @@ template <class E>
 DEPTHWISE_INLINE void PrefetchShare(const E* from, int64_t size, int64_t share, int64_t shares) {
   constexpr int64_t kLine = 64 / int64_t{sizeof(E)};
   const int64_t end = size * (share + 1) / shares;
-  for (int64_t k = size * share / shares; k < end; k += kLine) __builtin_prefetch(from + k, 0, 2);
+  for (int64_t k = size * share / shares; k < end; k += kLine) Prefetch(from + k);
 }
 
 // Fetches vector v's share of what the next two output rows add to the input rows of a tile, `size`

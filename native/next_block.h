@@ -36,7 +36,7 @@ class NextBlock {
   DEPTHWISE_INLINE void Fetch(int64_t done, int64_t parts) {
     const int64_t in_due = in_.size * done / parts, out_due = out_.size * done / parts;
     for (; in_.fetched < in_due; in_.fetched += kLine) {
-      __builtin_prefetch(in_.memory + in_.fetched, 0, 2);
+      Prefetch(in_.memory + in_.fetched);
     }
     for (; out_.fetched < out_due; out_.fetched += kLine) {
       PrefetchForWrite(out_.memory + out_.fetched);
