@@ -292,6 +292,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .vectors = {kCount, 0},
         .first_vector = 0,
         .last_vector = 1,
+        .pairs = false,
         .fetch_first = 0,
         .fetch_shares = 0,
         .stream = false,

@@ -14,34 +14,35 @@ DEPTHWISE_INLINE int64_t ColumnsEnd(const Axis& axis, int64_t last) {
 // Computes columns [first, last) of up to two output rows, all channels innermost: the outputs of
 // the column residues [residue, residue_end), which have the same number of taps. `rows` begin at
 // input column arrays.first_column, `out` at column `first`, which is a multiple of the number of
-// residues.
-template <class S, int kHeight, int kWidth, int kStride, bool kSpread>
+// residues. With kVectors = 2 the vectors of channels are pairs.
+template <class S, int kHeight, int kWidth, int kStride, bool kSpread, int kVectors = 1>
 inline void ChannelColumns(const Geometry& g, const ChannelArrays<S>& arrays,
                            const TileRows<typename S::Element>& rows, int64_t rows_used,
                            int64_t residue, int64_t residue_end, int64_t first, int64_t last,
                            typename S::Element* out) {
   using E = typename S::Element;
   constexpr int kVectorLanes = kLanes<typename S::Accumulator>;
+  constexpr int kColumns = kTileColumns<kVectors>;
   for (; residue < residue_end; ++residue) {
     const Axis axis = ColumnAxis(g, residue);
     const int64_t begin = first / axis.out_step, end = ColumnsEnd(axis, last);
     const auto* taps = arrays.taps + axis.taps.before * arrays.window_rows * kVectorLanes;
-    for (int64_t t = begin; t < end; t += kChannelColumns) {
+    for (int64_t t = begin; t < end; t += kColumns) {
       // The last tile overlaps the one before, if less than half, rather than being partial.
-      const int64_t missing = Max(0, t + kChannelColumns - end);
-      if (missing <= Min(t - begin, kChannelColumns / 2)) t -= missing;
-      const ColumnTile columns = ColumnTileAt(axis, t, Min(kChannelColumns, end - t));
+      const int64_t missing = Max(0, t + kColumns - end);
+      if (missing <= Min(t - begin, kColumns / 2)) t -= missing;
+      const ColumnTile columns = ColumnTileAt(axis, t, Min(kColumns, end - t));
       TileRows<E> tile_rows = rows;
       tile_rows.row +=
           (axis.InputCoordinate(t * axis.stride) - arrays.first_column) * arrays.in_column_step;
       E* to = out + (residue + t * axis.out_step - first) * arrays.out_column_step;
       if constexpr (kWidth != 0) {
-        const bool is_whole = columns.count == kChannelColumns &&
+        const bool is_whole = columns.count == kColumns &&
                               (arrays.has_padding || (columns.image_begin < kWidth &&
                                                       columns.image_end > columns.units - kWidth));
         if (is_whole) {
-          ComputeTile<S, kHeight, kWidth, kStride, false, kSpread>(arrays, axis, columns, tile_rows,
-                                                                   rows_used, taps, to);
+          ComputeTile<S, kHeight, kWidth, kStride, false, kSpread, kVectors>(
+              arrays, axis, columns, tile_rows, rows_used, taps, to);
           continue;
         }
       }
@@ -62,6 +63,12 @@ template <class S, bool kSpread>
 inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arrays, int64_t taps) {
   const int64_t stride = arrays.column_stride;
   const bool same_strides = arrays.row_stride == stride;
+  if constexpr (!kSpread && kHasPairs) {
+    if (arrays.pairs) {
+      return stride == 1 ? ChannelColumns<S, 0, 3, 1, false, 2>
+                         : ChannelColumns<S, 0, 3, 2, false, 2>;
+    }
+  }
   if (same_strides && taps == 3 && arrays.window_rows == 3) {
     if (stride == 1) return ChannelColumns<S, 3, 3, 1, kSpread>;
     if (stride == 2) return ChannelColumns<S, 3, 3, 2, kSpread>;

@@ -10,6 +10,12 @@ namespace depthwise::DEPTHWISE_ISA {
 inline constexpr int kChannelRows = 2;
 inline constexpr int kChannelColumns = kManyRegisters ? 7 : 4;
 
+// Output columns of a tile of one vector of channels, or of a pair of them: see TakesPairs().
+template <int kVectors>
+inline constexpr int kTileColumns = kVectors == 1 ? kChannelColumns : 4;
+// Pairs are where a vector is a line of the cache.
+inline constexpr bool kHasPairs = kVectorBytes == 64;
+
 // How channels are cut into vectors. All are full: the last one ends with the channels, and the
 // second may start at channel `peel`, so that from there on they are aligned; either overlaps the
 // one before.
@@ -67,6 +73,7 @@ struct ChannelArrays {
   int64_t out_row_step, out_column_step;
   ChannelVectors<S> vectors;
   int64_t first_vector, last_vector;  // those to compute
+  bool pairs;                         // which are computed two at a time
   // Vectors, from fetch_first on, that share in fetching the input of the next two output rows
   // ahead; 0 if nothing is fetched.
   int64_t fetch_first, fetch_shares;
@@ -103,14 +110,15 @@ DEPTHWISE_INLINE ColumnTile ColumnTileAt(const Axis& axis, int64_t t, int64_t co
 // kHeight and kWidth are the taps along each axis, and kStride the stride of both in units; or 0
 // for any. A partial tile may leave out columns and have any units outside the image; in others
 // these are only such that not every tap meets. To choose between them as it runs costs a tile of
-// bfloat16 3x3 10%.
-template <class S, int kHeight, int kWidth, int kStride, bool kPartial>
+// bfloat16 3x3 10%. A tile has kVectors vectors of channels.
+template <class S, int kHeight, int kWidth, int kStride, bool kPartial, int kVectors>
 struct ChannelTile {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   using V = typename S::Vector;
-  using Sums = V[kChannelRows][kChannelColumns];
   static constexpr int kCount = kLanes<A>;
+  static constexpr int kColumns = kTileColumns<kVectors>;
+  using Sums = V[kVectors][kChannelRows][kColumns];
   static constexpr int kRows = kHeight != 0 ? (kChannelRows - 1) * kStride + kHeight : 1;
 
   const ChannelArrays<S>& arrays;
@@ -124,35 +132,42 @@ struct ChannelTile {
   int64_t tap_begin, tap_end;      // taps of a row that meet them in some column
   Steps in_steps;                  // between units, or between windows if kStride is 0
   Steps out_steps;                 // between output columns
+  int64_t second = 0;              // of a pair of vectors: how far from the first
 
   // `channel` is the first input channel, `out` the place of the first output channel.
   template <class Load>
   DEPTHWISE_INLINE void Run(const Load& load, int64_t channel, const A* taps, const A* bias,
                             E* out) const {
-    V sums[kChannelRows][kChannelColumns] = {};
+    Sums sums = {};
     if constexpr (kHeight != 0) {
       AddAll(load, sums, channel, taps);
     } else {
       AddRows(load, sums, channel, taps);
     }
-    const V added = LoadUnaligned<V>(bias);
     if (kCanStream<S> && arrays.stream) {
-      Store<true>(sums, added, out);
+      Store<true>(sums, bias, out);
     } else {
-      Store<false>(sums, added, out);
+      Store<false>(sums, bias, out);
     }
   }
 
   template <bool kStream>
-  DEPTHWISE_INLINE void Store(const Sums& sums, V added, E* out) const {
+  DEPTHWISE_INLINE void Store(const Sums& sums, const A* bias, E* out) const {
+    V added[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) added[v] = LoadUnaligned<V>(bias + v * kCount);
 #pragma GCC unroll 2
     for (int i = 0; i < kChannelRows; ++i, out = Step(out, arrays.out_row_step)) {
       if (i >= rows_used) break;
       E* to = out;
 #pragma GCC unroll 8
-      for (int j = 0; j < kChannelColumns; ++j) {
+      for (int j = 0; j < kColumns; ++j) {
         if (kPartial && j >= columns_used) break;
-        StoreVector<S>(out_steps.Walk(to, j), sums[i][j] + added, kStream);
+        E* const place = out_steps.Walk(to, j);
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) {
+          StoreVector<S>(v == 0 ? place : place + second, sums[v][i][j] + added[v], kStream);
+        }
       }
     }
   }
@@ -160,7 +175,8 @@ struct ChannelTile {
   // With all rows unrolled and all taps in registers 3x3 takes 3 to 10% less time than row by row.
   template <class Load>
   DEPTHWISE_INLINE void AddAll(const Load& load, Sums& sums, int64_t channel, const A* taps) const {
-    V tap[kHeight][kWidth];
+    static_assert(kVectors == 1);  // or there would be too many taps
+    V tap[kHeight][1][kWidth];
 #pragma GCC unroll 8
     for (int di = 0; di < kHeight; ++di) LoadTaps(taps + di * kWidth * kCount, tap[di]);
     ForEachSize<kRows>([&](auto row) DEPTHWISE_INLINE_LAMBDA {
@@ -190,7 +206,7 @@ struct ChannelTile {
         // 380 us for 56x56x96 7x7 with AVX2.
         if constexpr (!kManyRegisters) last_taps = Step(last_taps, 0);
         if constexpr (kWidth != 0) {
-          V of_first[kWidth], of_last[kWidth];
+          V of_first[kVectors][kWidth], of_last[kVectors][kWidth];
           LoadTaps(first_taps, of_first);
           LoadTaps(last_taps, of_last);
           AddTaps<kFirst, kLast>(load, sums, input.row, of_first, of_last, unit_begin, unit_end);
@@ -207,9 +223,13 @@ struct ChannelTile {
   }
 
   template <int kTaps>
-  static DEPTHWISE_INLINE void LoadTaps(const A* taps, V (&tap)[kTaps]) {
+  DEPTHWISE_INLINE void LoadTaps(const A* taps, V (&tap)[kVectors][kTaps]) const {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 8
-    for (int dj = 0; dj < kTaps; ++dj) tap[dj] = LoadUnaligned<V>(taps + dj * kCount);
+      for (int dj = 0; dj < kTaps; ++dj) tap[v][dj] = LoadUnaligned<V>(taps + dj * kCount);
+      if (v + 1 < kVectors) taps += arrays.taps_step;
+    }
   }
 
   // Adds some taps on an input row to the output rows kFirst to kLast, which are one or two. Every
@@ -217,23 +237,27 @@ struct ChannelTile {
   // for 126 multiply-adds. Of the units that they meet [begin, end) are read.
   template <int kFirst, int kLast, int kTaps, class Load>
   DEPTHWISE_INLINE void AddTaps(const Load& load, Sums& sums, const E* row,
-                                const V (&of_first)[kTaps], const V (&of_last)[kTaps],
-                                int64_t begin, int64_t end) const {
-    constexpr int kUnits = (kChannelColumns - 1) * kStride + kTaps;
+                                const V (&of_first)[kVectors][kTaps],
+                                const V (&of_last)[kVectors][kTaps], int64_t begin,
+                                int64_t end) const {
+    constexpr int kUnits = (kColumns - 1) * kStride + kTaps;
     constexpr int kEdge = kPartial ? kUnits : kTaps - 1;  // units that may be others, at either end
 #pragma GCC unroll 32
     for (int unit = 0; unit < kUnits; ++unit) {
       const E* const from = in_steps.Walk(row, unit);
       if (unit < kEdge && unit < begin) continue;
       if (unit >= kUnits - kEdge && unit >= end) continue;
-      V x = load(from);
-      Pin(x);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) {
+        V x = load(v == 0 ? from : from + second);
+        Pin(x);
 #pragma GCC unroll 8
-      for (int j = 0; j < kChannelColumns; ++j) {
-        const int dj = unit - j * kStride;
-        if (dj < 0 || dj >= kTaps) continue;
-        sums[kFirst][j] += x * of_first[dj];
-        if constexpr (kFirst != kLast) sums[kLast][j] += x * of_last[dj];
+        for (int j = 0; j < kColumns; ++j) {
+          const int dj = unit - j * kStride;
+          if (dj < 0 || dj >= kTaps) continue;
+          sums[v][kFirst][j] += x * of_first[v][dj];
+          if constexpr (kFirst != kLast) sums[v][kLast][j] += x * of_last[v][dj];
+        }
       }
     }
   }
@@ -246,7 +270,7 @@ struct ChannelTile {
     row += dj * unit_step;
     const auto add = [&](auto taps) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kTaps = decltype(taps)::value;
-      V of_first[kTaps], of_last[kTaps];
+      V of_first[kVectors][kTaps], of_last[kVectors][kTaps];
       LoadTaps(first_taps + dj * kCount, of_first);
       LoadTaps(last_taps + dj * kCount, of_last);
       AddTaps<kFirst, kLast>(load, sums, row, of_first, of_last, unit_begin - dj, unit_end - dj);
@@ -266,6 +290,7 @@ struct ChannelTile {
   template <int kFirst, int kLast, class Load>
   DEPTHWISE_INLINE void AddRowByTaps(const Load& load, Sums& sums, const E* row,
                                      const A* first_taps, const A* last_taps) const {
+    static_assert(kVectors == 1);
     row += tap_begin * unit_step;
     for (int64_t dj = tap_begin; dj < tap_end; ++dj, row += unit_step) {
       const V of_first = LoadUnaligned<V>(first_taps + dj * kCount);
@@ -273,13 +298,13 @@ struct ChannelTile {
       int64_t unit = dj;
       const E* column = row;
 #pragma GCC unroll 8
-      for (int j = 0; j < kChannelColumns; ++j, unit += unit_stride) {
+      for (int j = 0; j < kColumns; ++j, unit += unit_stride) {
         const E* const from = in_steps.Walk(column, j);
         if (unit < unit_begin || unit >= unit_end) continue;
         V x = load(from);
         Pin(x);
-        sums[kFirst][j] += x * of_first;
-        if constexpr (kFirst != kLast) sums[kLast][j] += x * of_last;
+        sums[0][kFirst][j] += x * of_first;
+        if constexpr (kFirst != kLast) sums[0][kLast][j] += x * of_last;
       }
     }
   }
@@ -309,13 +334,13 @@ __attribute__((noinline)) void PrefetchNextRows(const ChannelArrays<S>& arrays,
 
 // Computes a tile for all vectors of channels. `rows` begin at its first window, `out` at its first
 // output.
-template <class S, int kHeight, int kWidth, int kStride, bool kPartial, bool kSpread>
+template <class S, int kHeight, int kWidth, int kStride, bool kPartial, bool kSpread, int kVectors>
 DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& axis,
                                   const ColumnTile& columns,
                                   const TileRows<typename S::Element>& rows, int64_t rows_used,
                                   const typename S::Accumulator* taps, typename S::Element* out) {
   using E = typename S::Element;
-  using Tile = ChannelTile<S, kHeight, kWidth, kStride, kPartial>;
+  using Tile = ChannelTile<S, kHeight, kWidth, kStride, kPartial, kVectors>;
   const int64_t unit_step = axis.in_step * arrays.in_column_step;
   Tile tile{
       .arrays = arrays,
@@ -343,17 +368,20 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
   // The residues of the columns, interleaved, all read the same.
   const bool fetches = arrays.fetch_shares > 0 && axis.out_first == 0;
   const typename S::Accumulator* bias = arrays.bias;
-  for (int64_t v = arrays.first_vector; v < arrays.last_vector; ++v) {
-    if (fetches) PrefetchNextRows(arrays, rows, columns.count * axis.stride * unit_step, v);
+  for (int64_t v = arrays.first_vector; v < arrays.last_vector; v += kVectors) {
+    for (int64_t i = v; fetches && i < v + kVectors; ++i) {
+      PrefetchNextRows(arrays, rows, columns.count * axis.stride * unit_step, i);
+    }
     const int64_t channel = arrays.vectors.First(v);
+    if constexpr (kVectors > 1) tile.second = arrays.vectors.First(v + 1) - channel;
     if constexpr (kSpread) {
       const SpreadLoad<S> load = arrays.spread[v - arrays.first_vector];
       tile.Run(load, load.first_channel, taps, bias, out + channel);
     } else {
       tile.Run(PlainLoad<S>{}, channel, taps, bias, out + channel);
     }
-    taps += arrays.taps_step;
-    bias += kLanes<typename S::Accumulator>;
+    taps += kVectors * arrays.taps_step;
+    bias += kVectors * kLanes<typename S::Accumulator>;
   }
 }
 
@@ -365,8 +393,8 @@ __attribute__((noinline)) void ComputePartialTile(const ChannelArrays<S>& arrays
                                                   int64_t rows_used,
                                                   const typename S::Accumulator* taps,
                                                   typename S::Element* out) {
-  ComputeTile<S, kHeight, kWidth, kStride, true, kSpread>(arrays, axis, columns, rows, rows_used,
-                                                          taps, out);
+  ComputeTile<S, kHeight, kWidth, kStride, true, kSpread, 1>(arrays, axis, columns, rows, rows_used,
+                                                             taps, out);
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA

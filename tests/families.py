@@ -49,6 +49,14 @@ def channel_cases() -> Iterator[Case]:
         yield Case((7, 9), (3, 3), channels, strides=(2, 2))
 
 
+def colliding_cases() -> Iterator[Case]:
+    """Yield pixels of a power of two, which meet in few sets of a cache."""
+    yield Case((5, 9), (3, 3), 1024)
+    yield Case((6, 16), (3, 3), 512, strides=(2, 2))
+    yield Case((5, 15), (2, 3), 1024, padding="VALID", strides=(2, 2), batch=2)
+    yield Case((4, 30), (2, 3), 512, dilations=(1, 4))
+
+
 def image_size_cases() -> Iterator[Case]:
     constants = tile_constants()
     widths = sorted({n for c in constants for n in edges(c["tile_columns"])} | set(PRIMES))
@@ -250,6 +258,7 @@ def all_cases() -> list[Case]:
     """Return every case once, in a fixed order."""
     families = (
         channel_cases,
+        colliding_cases,
         image_size_cases,
         filter_cases,
         multiplier_cases,

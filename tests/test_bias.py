@@ -24,6 +24,7 @@ CASES = (
     Case((5, 40), channels=1),
     Case((9, 50), channels=3, dilations=(2, 3)),
     Case((4, 4), channels=256),
+    Case((7, 15), channels=512, strides=(2, 2)),
 )
 
 
