@@ -63,7 +63,7 @@ template <class S, bool kSpread>
 inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arrays, int64_t taps) {
   const int64_t stride = arrays.column_stride;
   const bool same_strides = arrays.row_stride == stride;
-  if constexpr (!kSpread && kHasPairs) {
+  if constexpr (!kSpread && kHasPairs<S>) {
     if (arrays.pairs) {
       return stride == 1 ? ChannelColumns<S, 0, 3, 1, false, 2>
                          : ChannelColumns<S, 0, 3, 2, false, 2>;
@@ -84,6 +84,12 @@ inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arra
       }
     }
     if (same_strides && stride == 2 && taps == 5) return ChannelColumns<S, 0, 5, 2, false>;
+    // Only float32 has these, for the size of the package.
+    if constexpr (sizeof(typename S::Element) == 4) {
+      if (same_strides && stride == 2 && taps == 7) return ChannelColumns<S, 0, 7, 2, false>;
+      if (same_strides && stride == 3 && taps == 3) return ChannelColumns<S, 0, 3, 3, false>;
+      if (same_strides && stride == 3 && taps == 5) return ChannelColumns<S, 0, 5, 3, false>;
+    }
   }
   return stride == 1 ? ChannelColumns<S, 0, 0, 1, kSpread> : ChannelColumns<S, 0, 0, 0, kSpread>;
 }

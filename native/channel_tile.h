@@ -13,8 +13,10 @@ inline constexpr int kChannelColumns = kManyRegisters ? 7 : 4;
 // Output columns of a tile of one vector of channels, or of a pair of them: see TakesPairs().
 template <int kVectors>
 inline constexpr int kTileColumns = kVectors == 1 ? kChannelColumns : 4;
-// Pairs are where a vector is a line of the cache.
-inline constexpr bool kHasPairs = kVectorBytes == 64;
+// Pairs are where a vector is a line of the cache; and only float32 has them, for the size of the
+// package.
+template <class S>
+inline constexpr bool kHasPairs = kVectorBytes == 64 && sizeof(typename S::Element) == 4;
 
 // How channels are cut into vectors. All are full: the last one ends with the channels, and the
 // second may start at channel `peel`, so that from there on they are aligned; either overlaps the
@@ -310,26 +312,30 @@ struct ChannelTile {
   }
 };
 
-// Fetches share number `share` of `shares` of some neighbouring elements to the second-level cache.
-template <class E>
-DEPTHWISE_INLINE void PrefetchShare(const E* from, int64_t size, int64_t share, int64_t shares) {
-  constexpr int64_t kLine = 64 / int64_t{sizeof(E)};
-  const int64_t end = size * (share + 1) / shares;
-  for (int64_t k = size * share / shares; k < end; k += kLine) Prefetch(from + k);
+// Fetches a share of `rows` rows to the second-level cache, `bytes` of each. Called with each
+// vector of channels for its own share: all at once fills the queue of fetches, and what a tile
+// itself reads waits behind them (8x56x56x128 3x3 1507 instead of 1173 us, Xeon, family 6, model
+// 207, other data in the caches).
+__attribute__((noinline)) inline void PrefetchShare(const void* row, int64_t row_step, int64_t rows,
+                                                    int64_t bytes, int64_t share, int64_t shares) {
+  constexpr int64_t kLine = 64;
+  const int64_t begin = bytes * share / shares, end = bytes * (share + 1) / shares;
+  const auto* from = static_cast<const char*>(row);
+  for (int64_t i = 0; i < rows; ++i, from += row_step) {
+    for (int64_t k = begin; k < end; k += kLine) Prefetch(from + k);
+  }
 }
 
 // Fetches vector v's share of what the next two output rows add to the input rows of a tile, `size`
-// elements of each: a little with each vector, since all at once fills the queue of fetches, and
-// what the tile itself reads waits behind them (8x56x56x128 3x3 1507 instead of 1173 us, Xeon,
-// family 6, model 207, other data in the caches).
+// elements of each.
 template <class S>
 __attribute__((noinline)) void PrefetchNextRows(const ChannelArrays<S>& arrays,
                                                 const TileRows<typename S::Element>& rows,
                                                 int64_t size, int64_t v) {
-  const auto* row = rows.row + (rows.row_end - rows.row_begin) * rows.row_step;
-  for (int64_t i = 0; i < kChannelRows * arrays.row_stride; ++i, row += rows.row_step) {
-    PrefetchShare(row, size, v - arrays.fetch_first, arrays.fetch_shares);
-  }
+  constexpr int64_t kSize = sizeof(typename S::Element);
+  PrefetchShare(rows.row + (rows.row_end - rows.row_begin) * rows.row_step, rows.row_step * kSize,
+                kChannelRows * arrays.row_stride, size * kSize, v - arrays.fetch_first,
+                arrays.fetch_shares);
 }
 
 // Computes a tile for all vectors of channels. `rows` begin at its first window, `out` at its first

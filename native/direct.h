@@ -76,7 +76,7 @@ inline bool ColumnsCollide(const Axis& rows, const Axis& columns, const Strides&
 // instead of 34.6 and 57; without 28x28x512 97 and 116 instead of 129 and 149.
 template <class S>
 inline bool TakesPairs(const Geometry& g, const Axis& rows, const Strides& in) {
-  if constexpr (!kHasPairs) return false;
+  if constexpr (!kHasPairs<S>) return false;
   const Axis columns = ColumnAxis(g, 0);
   const bool has_phases = g.transposed && (g.stride_height > 1 || g.stride_width > 1);
   const bool has_tile = columns.window == 3 && columns.stride <= 2 &&

@@ -116,7 +116,7 @@ std::atomic<LargeFilter>& CurrentLargeFilter() {
 // one thread, 2026-11); with less, it would cost the reader of the output more. The operating
 // system's word for the size of the cache cannot be trusted: on a virtual machine that shares one
 // of 32 MB it said 320 MB.
-constexpr double kStreamBytes = 16 << 20;
+constexpr double kStreamBytes = 15 << 20;
 // Intel's servers have a slow last-level cache behind a large second-level one: there it is half of
 // that for those with so few taps that the multiply-adds do not take longer. Input gradient of
 // 8x56x56x128 3x3, stride 2: 1.0 instead of 1.7 ms; 4x56x56x128 3x3 0.70 instead of 0.84 (Xeon,

@@ -216,21 +216,18 @@ struct FilterGradientTile {
   }
 };
 
-// Fetches a vector's share of what the two rows after those of a tile will read, as
-// PrefetchNextRows() does.
+// Fetches a vector's share of what the two rows after those of a tile will read.
 template <class S>
 __attribute__((noinline)) void PrefetchNextTile(const FilterGradientArrays<S>& arrays,
                                                 const TileRows<typename S::Element>& rows,
                                                 int64_t size, const typename S::Element* out,
                                                 int64_t out_size, int64_t v) {
+  constexpr int64_t kSize = sizeof(typename S::Element);
   const int64_t share = v - arrays.first_vector, shares = arrays.last_vector - arrays.first_vector;
-  const auto* row = rows.row + (rows.row_end - rows.row_begin) * rows.row_step;
-  for (int64_t i = 0; i < kChannelRows * arrays.row_stride; ++i, row += rows.row_step) {
-    PrefetchShare(row, size, share, shares);
-  }
-  for (int64_t i = kChannelRows; i < 2 * kChannelRows; ++i) {
-    PrefetchShare(out + i * arrays.out_row_step, out_size, share, shares);
-  }
+  PrefetchShare(rows.row + (rows.row_end - rows.row_begin) * rows.row_step, rows.row_step * kSize,
+                kChannelRows * arrays.row_stride, size * kSize, share, shares);
+  PrefetchShare(out + kChannelRows * arrays.out_row_step, arrays.out_row_step * kSize, kChannelRows,
+                out_size * kSize, share, shares);
 }
 
 // Output columns of a tile: more of them share each passage of the sums through memory.

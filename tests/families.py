@@ -109,6 +109,9 @@ def stride_cases() -> Iterator[Case]:
                 yield Case((11, 13), filter_size, channels, strides=strides)
         yield Case((11, 13), (3, 3), 17, strides=strides, padding="VALID", batch=2)
         yield Case((10, 9), (3, 4), 2, 2, strides=strides, padding=((1, 0), (2, 3)))
+    for filter_size in ((3, 3), (5, 5), (7, 7)):
+        yield Case((7, 25), filter_size, 17, strides=(2, 2))
+        yield Case((10, 25), filter_size, 17, strides=(3, 3))
 
 
 def dilation_cases() -> Iterator[Case]:
