@@ -1,14 +1,16 @@
-"""Fixtures: instruction sets, thread counts and time limits; Hypothesis with its seed printed."""
+"""Fixtures: instruction sets, thread counts, time limits, JAX; Hypothesis with its seed printed."""
 
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -92,6 +94,12 @@ def restored_threads() -> Iterator[None]:
     before = depthwise.get_num_threads()
     yield
     depthwise.set_num_threads(before)
+
+
+@pytest.fixture
+def jax() -> Any:
+    """Import JAX; not being able to is a failure."""
+    return importlib.import_module("jax")
 
 
 TimeLimit = Callable[[float], AbstractContextManager[None]]

@@ -1,4 +1,4 @@
-"""The front end of JAX: the same bits as NumPy's, under every transformation, on several devices.
+"""The front end of JAX: the same bits as NumPy's, other platforms, derivatives and errors.
 
 The kernels are the same, so that there is nothing to tolerate: results are compared with those of
 the NumPy front end bit for bit. Only finite differences have a tolerance, in float64. These tests
@@ -10,9 +10,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import re
-import textwrap
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,28 +17,34 @@ import pytest
 
 import depthwise
 from cases import Case, to_format
-from comparator import BFLOAT16, Array, assert_same_bits
-from depthwise import _geometry
+from comparator import BFLOAT16, Array
 from depthwise._geometry import make_geometry
 from families import degenerate_cases
+from jax_helpers import (
+    CASE,
+    EVERY_FORMAT,
+    FLOAT32,
+    assert_equal_bits,
+    call_of,
+    integers,
+    run_script,
+    to_jax,
+)
 from operations import (
     BACKPROP_FILTER,
     BACKPROP_INPUT,
     EVERY_OPERATION,
     FORWARD,
     OPERATIONS,
-    Operands,
     Operation,
-    exact_data,
 )
-from subprocesses import output_of
 from wrong_arguments import WRONG_OPTIONS
 
 pytestmark = pytest.mark.jax
 
-FLOAT32 = np.dtype(np.float32)
 # float64 takes another setting of JAX, and has a test of its own.
 DTYPES = (np.dtype(np.float16), BFLOAT16, FLOAT32)
+EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 # One for each argument that changes what is computed, and an awkward mixture.
 CASES = (
@@ -50,42 +53,6 @@ CASES = (
     Case((9, 11), (3, 3), 3, 3, strides=(2, 3)),
     Case((8, 9), (3, 2), 4, dilations=(2, 3), padding=((4, 1), (0, 3))),
 )
-CASE = Case((5, 6), (3, 3), 3, 2, batch=2, strides=(2, 1))
-
-EVERY_FORMAT = pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
-EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES, ids=str)
-
-# Begins the scripts, whose JAX has settings of its own.
-PREAMBLE = """
-import jax, jax.numpy as jnp, numpy as np
-from cases import Case
-from comparator import assert_same_bits
-from depthwise import depthwise_conv2d
-from operations import OPERATIONS, exact_data
-"""
-
-
-@pytest.fixture(autouse=True)
-def jax() -> Any:
-    """Import JAX; not being able to is a failure."""
-    return importlib.import_module("jax")
-
-
-def run_script(script: str, **environment: str) -> str:
-    """Run Python source that sees the modules of the tests."""
-    path = str(Path(__file__).parent)
-    return output_of(
-        textwrap.dedent(PREAMBLE) + textwrap.dedent(script),
-        environment={"PYTHONPATH": path, **environment},
-        seconds=300,
-    )
-
-
-def integers(operation: Operation, case: Case, data_format: str = "NHWC") -> Operands:
-    """Return operands of which every sum is exact, float32."""
-    (first, second), _ = exact_data(operation, case)
-    operands = (first.astype(FLOAT32), second.astype(FLOAT32))
-    return operation.to_format(operands, data_format)
 
 
 def arrays_of(case: Case, data_format: str) -> dict[str, Array]:
@@ -96,21 +63,6 @@ def arrays_of(case: Case, data_format: str) -> dict[str, Array]:
         for name, shape in case.shapes.items()
         for array in [random.standard_normal(shape).astype(FLOAT32)]
     }
-
-
-def to_jax(jax: Any, operands: Operands) -> tuple[Any, Any]:
-    first, second = operands
-    return jax.numpy.asarray(first), jax.numpy.asarray(second)
-
-
-def call_of(operation: Operation, case: Case, data_format: str = "NHWC") -> Any:
-    """Return the function of the two operands alone."""
-    return lambda first, second: operation(case, (first, second), data_format)
-
-
-def assert_equal_bits(got: Any, want: Any, context: str = "") -> None:
-    """Assert that two arrays have the same bits, whatever libraries they are of."""
-    assert_same_bits(np.array(got), np.asarray(want), context)
 
 
 @EVERY_DTYPE
@@ -226,139 +178,6 @@ def test_second_derivatives_to_the_last_bit(operation: Operation, jax: Any) -> N
             assert_equal_bits(array, wanted)
 
 
-@EVERY_FORMAT
-@pytest.mark.parametrize(
-    "axes", [(0, None), (None, 0), (0, 0), (2, 4), (None, 1), (3, None)], ids=str
-)
-@EVERY_OPERATION
-def test_vmap(
-    operation: Operation, axes: tuple[int | None, int | None], data_format: str, jax: Any
-) -> None:
-    """Three at once, over one operand or both, are three calls."""
-    call = call_of(operation, CASE, data_format)
-    # Of each operand either three different ones, or three times the same.
-    thrice = [
-        [array if axis is None else (i - 1) * np.roll(array, i, 0) for i in range(3)]
-        for array, axis in zip(integers(operation, CASE, data_format), axes, strict=True)
-    ]
-    first, second = (
-        copies[0] if axis is None else np.stack(copies, axis)
-        for copies, axis in zip(thrice, axes, strict=True)
-    )
-    got = jax.vmap(call, axes, out_axes=1)(*to_jax(jax, (first, second)))
-    want = [call(*operands) for operands in zip(*thrice, strict=True)]
-    assert_equal_bits(got, np.stack(want, 1))
-
-
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=str)
-@EVERY_OPERATION
-def test_vmap_over_nothing(
-    operation: Operation, axes: tuple[int | None, int | None], jax: Any
-) -> None:
-    operands = to_jax(jax, integers(operation, CASE))
-    first, second = (
-        array if axis is None else array[None][:0]
-        for array, axis in zip(operands, axes, strict=True)
-    )
-    got = jax.vmap(call_of(operation, CASE), axes)(first, second)
-    assert got.shape == (0, *CASE.shapes[operation.result])
-
-
-def test_vmap_of_vmap_of_grad(jax: Any) -> None:
-    """Each image of a batch with each of two filters, and the gradients of each."""
-    images, filter = to_jax(jax, integers(FORWARD, CASE.repeated(3)))
-    images = images.reshape(3, 2, *images.shape[1:])
-    filters = jax.numpy.stack([filter, filter[::-1]])
-
-    def loss(image: Any, filter: Any) -> Any:
-        return (FORWARD(CASE, (image, filter), "NHWC") ** 2).sum()
-
-    gradients = jax.grad(loss, (0, 1))
-    got = jax.vmap(jax.vmap(gradients, (None, 0)), (0, None))(images, filters)
-    for i, j in itertools.product(range(3), range(2)):
-        for array, want in zip(got, gradients(images[i], filters[j]), strict=True):
-            assert_equal_bits(array[i, j], want)
-
-
-def test_one_function_of_several_shapes(jax: Any) -> None:
-    traced = []
-
-    @jax.jit
-    def blur(input: Any, filter: Any) -> Any:
-        traced.append(input.shape)
-        return depthwise.depthwise_conv2d(input, filter, [1, 1, 1, 1], "SAME")
-
-    for size in ((5, 6), (7, 3), (5, 6)):
-        case = Case(size)
-        operands = integers(FORWARD, case)
-        assert_equal_bits(blur(*to_jax(jax, operands)), FORWARD(case, operands, "NHWC"))
-    assert len(traced) == 2
-
-
-@EVERY_OPERATION
-def test_equal_problems_are_equal_parameters(operation: Operation, jax: Any) -> None:
-    """Or JAX would take equal programs for different ones."""
-    operands = to_jax(jax, integers(operation, CASE))
-
-    def parameters() -> tuple[Any, ...]:
-        _geometry.solve_geometry.cache_clear()
-        _geometry.geometry_of.cache_clear()
-        program = jax.make_jaxpr(call_of(operation, CASE))(*operands)
-        return tuple(program.eqns[-1].params.values())
-
-    assert parameters() == parameters()
-    assert hash(parameters()) == hash(parameters())
-
-
-@EVERY_OPERATION
-def test_shapes_alone(operation: Operation, jax: Any) -> None:
-    operands = tuple(
-        jax.ShapeDtypeStruct(CASE.shapes[name], jax.numpy.bfloat16) for name in operation.operands
-    )
-    got = jax.eval_shape(call_of(operation, CASE), *operands)
-    assert (got.shape, got.dtype) == (CASE.shapes[operation.result], BFLOAT16)
-
-
-def test_scan(jax: Any) -> None:
-    """Five times the same blur, and the gradients of it."""
-    case = Case((6, 7), (3, 3), 4)
-    operands = to_jax(jax, integers(FORWARD, case))
-
-    def step(image: Any, filter: Any) -> Any:
-        return FORWARD(case, (image, filter), "NHWC") % 7 - 3
-
-    def scanned(image: Any, filter: Any) -> Any:
-        return jax.lax.scan(lambda image, _: (step(image, filter), None), image, length=5)[0]
-
-    def unrolled(image: Any, filter: Any) -> Any:
-        for _ in range(5):
-            image = step(image, filter)
-        return image
-
-    for transform in (lambda f: f, lambda f: jax.grad(lambda *args: f(*args).sum(), (0, 1))):
-        want, got = transform(unrolled)(*operands), jax.jit(transform(scanned))(*operands)
-        jax.tree.map(assert_equal_bits, got, want)
-
-
-@EVERY_OPERATION
-def test_without_jit(operation: Operation, jax: Any) -> None:
-    operands = integers(operation, CASE)
-    with jax.disable_jit():
-        got = jax.vmap(call_of(operation, CASE))(*(array[None] for array in to_jax(jax, operands)))
-    assert_equal_bits(got[0], operation(CASE, operands, "NHWC"))
-
-
-@EVERY_OPERATION
-def test_eight_python_threads(operation: Operation, jax: Any) -> None:
-    case = Case((56, 56), (3, 3), 64)
-    operands = operation.random_data(case, FLOAT32)
-    want = operation(case, operands, "NHWC")
-    given = to_jax(jax, operands)
-    with ThreadPoolExecutor(8) as pool:
-        for got in pool.map(lambda _: operation(case, given, "NHWC"), range(64)):
-            assert_equal_bits(got, want)
-
-
 def test_a_name_is_a_scope(jax: Any) -> None:
     operands = to_jax(jax, integers(FORWARD, CASE))
 
@@ -434,185 +253,4 @@ def test_float64_and_finite_differences() -> None:
                 check_grads(call, given, order=2, atol=1e-7, rtol=1e-7)
         """,
         JAX_ENABLE_X64="1",
-    )
-
-
-# Begins the scripts of several devices: a loss whose gradients are integers, and on one device the
-# output and the gradients of it.
-DEVICES = """
-from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-assert len(jax.devices()) == 4
-options = {"strides": [1, 1, 1, 1], "padding": "SAME"}
-random = np.random.default_rng(0)
-images = random.integers(-3, 4, (8, 6, 7, 4)).astype(np.float32)
-filter = random.integers(-3, 4, (3, 3, 4, 2)).astype(np.float32)
-blur = lambda images, filter: depthwise_conv2d(images, filter, **options)
-loss = lambda images, filter: (blur(images, filter) ** 2).sum()
-gradients = jax.grad(loss, (0, 1))
-output, of_images, of_filter = map(
-    np.array, (blur(images, filter), *gradients(jnp.asarray(images), jnp.asarray(filter)))
-)
-def check(got, want):
-    assert_same_bits(np.array(got), want)
-"""
-
-
-def run_on_four_devices(script: str) -> None:
-    run_script(
-        DEVICES + textwrap.dedent(script),
-        XLA_FLAGS="--xla_force_host_platform_device_count=4",
-        JAX_PLATFORMS="cpu",
-    )
-
-
-def test_each_device_keeps_its_images() -> None:
-    run_on_four_devices(
-        """
-        for shape, names, images_spec, filter_spec in (
-            ((4,), ("batch",), P("batch"), P()),
-            ((2, 2), ("batch", "channels"), P("batch", None, None, "channels"), P()),
-            (
-                (2, 2),
-                ("batch", "channels"),
-                P("batch", None, None, "channels"),
-                P(None, None, "channels"),
-            ),
-            ((2, 2), ("a", "b"), P(("a", "b")), P()),
-        ):
-            mesh = jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names))
-            operands = (
-                jax.device_put(images, NamedSharding(mesh, images_spec)),
-                jax.device_put(filter, NamedSharding(mesh, filter_spec)),
-            )
-            check(blur(*operands), output)
-            for function, wants in ((blur, [output]), (gradients, [of_images, of_filter])):
-                program = jax.jit(function).lower(*operands).compile()
-                results = jax.tree.leaves(program(*operands))
-                for got, want in zip(results, wants):
-                    check(got, want)
-                assert results[0].sharding.is_equivalent_to(operands[0].sharding, 4)
-                text = program.as_text()
-                assert "depthwise_forward" in text
-                for collective in ("all-gather", "all-to-all", "collective-permute"):
-                    assert collective not in text, collective
-                assert ("all-reduce" in text) == (function is gradients)
-        """
-    )
-
-
-def test_other_shapes_on_several_devices() -> None:
-    """With the channels second, with one channel, and with one filter for each."""
-    run_on_four_devices(
-        """
-        mesh = jax.make_mesh((2, 2), ("batch", "channels"), axis_types=(AxisType.Auto,) * 2)
-        for channels, multiplier in ((4, 1), (4, 2), (1, 4), (1, 1)):
-            for data_format in ("NHWC", "NCHW"):
-                case = Case((5, 6), (3, 3), channels, multiplier, batch=4)
-                spec = ["batch", None, None, None]
-                if channels > 1:
-                    spec[data_format.index("C")] = "channels"
-                for operation in OPERATIONS:
-                    (first, second), _ = exact_data(operation, case)
-                    operands = operation.to_format(
-                        (first.astype(np.float32), second.astype(np.float32)), data_format
-                    )
-                    placed = [
-                        array
-                        if name == "filter"
-                        else jax.device_put(array, NamedSharding(mesh, P(*spec)))
-                        for name, array in zip(operation.operands, operands)
-                    ]
-                    call = jax.jit(lambda *operands: operation(case, operands, data_format))
-                    program = call.lower(*placed).compile()
-                    check(program(*placed), operation(case, operands, data_format))
-                    assert "all-gather" not in program.as_text()
-        """
-    )
-
-
-def test_what_cannot_be_split_is_gathered() -> None:
-    """Six images on four devices, rows of images, multiples of one channel."""
-    run_on_four_devices(
-        """
-        mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
-        for spec in (P(), P("x"), P(None, None, None, "x")):
-            placed = jax.device_put(images, NamedSharding(mesh, spec))
-            six = jax.jit(lambda images, filter: blur(images[:6], filter))
-            check(six(placed, filter), output[:6])
-        rows = jax.device_put(images[:, :4], NamedSharding(mesh, P(None, "x")))
-        check(jax.jit(blur)(rows, filter), np.array(blur(images[:, :4].copy(), filter)))
-        one = random.integers(-3, 4, (2, 5, 5, 1)).astype(np.float32)
-        taps = random.integers(-3, 4, (3, 3, 1, 4)).astype(np.float32)
-        want = [np.array(array) for array in gradients(jnp.asarray(one), jnp.asarray(taps))]
-        placed = jax.device_put(taps, NamedSharding(mesh, P(None, None, None, "x")))
-        for got, wanted in zip(jax.jit(gradients)(one, placed), want):
-            check(got, wanted)
-        """
-    )
-
-
-def test_explicit_axes(jax: Any) -> None:
-    if jax.__version_info__ < (0, 10):
-        pytest.skip("JAX 0.8 cannot compile a sum over explicit axes in custom_partitioning")
-    run_on_four_devices(
-        """
-        mesh = jax.make_mesh((2, 2), ("batch", "channels"), axis_types=(AxisType.Explicit,) * 2)
-        with jax.set_mesh(mesh):
-            for spec in (P("batch"), P(("batch", "channels")), P("batch", None, None, "channels")):
-                placed = jax.device_put(images, NamedSharding(mesh, spec))
-                taps = jax.device_put(filter, NamedSharding(mesh, P()))
-                got = jax.jit(blur)(placed, taps)
-                check(got, output)
-                assert jax.typeof(got).sharding.spec == jax.typeof(placed).sharding.spec
-                for got, want in zip(jax.jit(gradients)(placed, taps), (of_images, of_filter)):
-                    check(got, want)
-        """
-    )
-
-
-def test_shard_map() -> None:
-    """Gradients from outside and, where JAX knows what varies, from inside."""
-    run_on_four_devices(
-        """
-        mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
-        specs = {"mesh": mesh, "in_specs": (P("x"), P())}
-        for checked in (True, False):
-            total = jax.shard_map(
-                lambda *operands: jax.lax.psum(loss(*operands), "x"),
-                out_specs=P(),
-                check_vma=checked,
-                **specs,
-            )
-            for got, want in zip(jax.grad(total, (0, 1))(images, filter), (of_images, of_filter)):
-                check(got, want)
-            lowered = jax.jit(jax.grad(total, (0, 1))).trace(images, filter)
-            text = lowered.lower(lowering_platforms=("cuda",)).as_text()
-            assert "convolution" in text and "depthwise" not in text
-        inside = jax.shard_map(gradients, out_specs=(P("x"), P()), **specs)
-        for got, want in zip(jax.jit(inside)(images, filter), (of_images, of_filter)):
-            check(got, want)
-        """
-    )
-
-
-def test_vmap_over_devices() -> None:
-    run_on_four_devices(
-        """
-        mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
-        placed = jax.device_put(images[:, None], NamedSharding(mesh, P("x")))
-        program = jax.jit(jax.vmap(blur, (0, None))).lower(placed, filter).compile()
-        check(program(placed, filter), output[:, None])
-        assert "all-gather" not in program.as_text()
-        """
-    )
-
-
-def test_another_device() -> None:
-    run_on_four_devices(
-        """
-        device = jax.devices()[3]
-        got = blur(jax.device_put(images, device), jax.device_put(filter, device))
-        assert got.devices() == {device}
-        check(got, output)
-        """
     )
