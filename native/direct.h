@@ -63,7 +63,9 @@ inline bool ColumnsCollide(const Axis& rows, const Axis& columns, const Strides&
   // the shorter rows of a dilation from twice as many.
   constexpr int64_t kWayBytes = 4096;
   const int64_t room = columns.in_step == 1 ? 9 : 18;
-  const int64_t step = columns.in_step * in.column * int64_t{sizeof(typename S::Element)};
+  // Of strides of any size, without overflow: only their remainders count.
+  const int64_t step =
+      columns.in_step % kWayBytes * (in.column % kWayBytes) * int64_t{sizeof(typename S::Element)};
   const int64_t sets = kWayBytes / GreatestCommonDivisor(step < 0 ? -step : step, kWayBytes);
   const int64_t lines = WindowRows(rows.stride, rows.window, kChannelRows) *
                         WindowRows(columns.stride, columns.window, kChannelColumns);
