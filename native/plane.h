@@ -194,7 +194,8 @@ struct PlaneTile {
 };
 
 // Computes the strips of up to kRows output rows from element `begin` on, `rows` of the input being
-// at column 0 and `out` too. `masks` are those of the tile that *masks_of tells.
+// at column 0 and `out` too. `masks` are those of the tile at element *masks_of: no two begin
+// there.
 template <class S, int kRows, int kVectors, PlaneFilter kFilter, bool kSeveral>
 inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::Element>& rows,
                       int64_t rows_used, LaneMask<typename S::Element>* masks, int64_t* masks_of,
@@ -233,15 +234,14 @@ inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::E
           continue;
         }
       }
-      const int64_t tile_id = 2 * x + (kVectors > 1);
-      if (*masks_of != tile_id) {
+      if (*masks_of != x) {
         for (int64_t i = 0; i < arrays.filter_width * kVectors; ++i) {
           const int64_t at =
               x - arrays.before + i / kVectors * arrays.tap_step + i % kVectors * vector_step;
           masks[i] =
               LanesBetween<E>(Min(kCount, Max(0, -at)), Min(kCount, Max(0, arrays.in_size - at)));
         }
-        *masks_of = tile_id;
+        *masks_of = x;
       }
       run(Size<1>{});
     }

@@ -70,6 +70,9 @@ def image_size_cases() -> Iterator[Case]:
         yield Case((3, width), channels=2)
         yield Case((5, width), channels=1, padding="VALID")
         yield Case((4, width), (3, 3), channels=2, strides=(2, 2))
+    # Several tiles of rows, of which each ends with a narrow one.
+    for width in lanes:
+        yield Case((17, width), channels=3)
     for height in heights:
         yield Case((height, 8), channels=16)
         yield Case((height, 5), (5, 5), channels=18)
