@@ -10,6 +10,7 @@
 #include "channel_rows.h"
 #include "next_block.h"
 #include "pack.h"
+#include "shuffle.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 

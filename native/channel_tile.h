@@ -3,6 +3,7 @@
 // taps on padding are skipped) or from packed rows with zero padding. Called by channel_rows.h.
 #pragma once
 
+#include "shuffle.h"
 #include "tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {

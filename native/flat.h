@@ -9,6 +9,7 @@
 #pragma once
 
 #include "pack.h"
+#include "shuffle.h"
 #include "tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {

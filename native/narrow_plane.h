@@ -7,6 +7,7 @@
 
 #include "next_block.h"
 #include "pack.h"
+#include "shuffle.h"
 #include "tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {

@@ -4,6 +4,7 @@
 
 #include "element_types.h"
 #include "kernels.h"
+#include "shuffle.h"
 #include "tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {

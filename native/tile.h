@@ -6,6 +6,8 @@
 // leave room for the taps and the input; two rows of 12 or more spill. With 16, 2 x 4 and 4 x 2.
 #pragma once
 
+#include <utility>
+
 #include "element_types.h"
 #include "kernels.h"
 
