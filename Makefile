@@ -49,11 +49,15 @@ bench: $(VENV)/installed $(VENV)/benchmarks  ## compare speed with seven librari
 bench-report: $(VENV)/installed $(VENV)/benchmarks  ## tables and plots of the documents, from that
 	$(BIN)/python -m benchmarks.report $(BENCHMARKS)
 
-# $(call selftest,NAME,OPTIONS): build the native core in build/NAME and run its self-test.
-define selftest
+# $(call native,NAME,OPTIONS): build the native core and its self-test in build/NAME;
+# $(call selftest,NAME,OPTIONS): and run it.
+define native
 	$(BIN)/cmake -S . -B $(BUILD)/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
 	  -DDEPTHWISE_SELFTEST=ON $(CMAKE_ARGS) $(2)
 	$(BIN)/cmake --build $(BUILD)/$(1)
+endef
+define selftest
+	$(call native,$(1),$(2))
 	$(BIN)/ctest --test-dir $(BUILD)/$(1) --output-on-failure
 endef
 
@@ -75,10 +79,13 @@ SANITIZED := $(BUILD)/sanitize/package
 BEST_ISA = $(shell $(BIN)/python -c 'from depthwise import _native; \
   print(" and ".join(f"not {isa}" for isa in _native.supported_isas()[1:]))')
 SANITIZER_LIBRARIES = $(foreach name,asan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
-.PHONY: sanitize
-sanitize: $(VENV)/installed  ## self-test and kernel tests under GCC's sanitizers
-	$(call selftest,sanitize,-DDEPTHWISE_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug \
+.PHONY: sanitizer-build
+sanitizer-build: $(VENV)/installed
+	$(call native,sanitize,-DDEPTHWISE_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug \
 	  -DCMAKE_CXX_COMPILER=$(CXX) -DPython_EXECUTABLE=$(abspath $(BIN)/python))
+.PHONY: sanitize
+sanitize: sanitizer-build  ## self-test and kernel tests under GCC's sanitizers
+	$(BIN)/ctest --test-dir $(BUILD)/sanitize --output-on-failure
 	$(BIN)/cmake --install $(BUILD)/sanitize --prefix $(SANITIZED)
 	cp src/depthwise/*.py $(SANITIZED)/depthwise/
 	LD_PRELOAD='$(SANITIZER_LIBRARIES)' ASAN_OPTIONS=detect_leaks=0 \

@@ -136,10 +136,15 @@ def test_python_runs_while_native_code_does(problem: tuple[Array, Array, Array])
     filter = np.ones((31, 31, 16, 1), np.float32)
     thread = threading.Thread(target=count)
     thread.start()
+    during = 0
     try:
-        before = counter
-        depthwise.depthwise_conv2d(input, filter, [1] * 4, "SAME")
-        during = counter - before
+        # On a busy machine the thread may have no core during some calls.
+        for _ in range(10):
+            before = counter
+            depthwise.depthwise_conv2d(input, filter, [1] * 4, "SAME")
+            during = max(during, counter - before)
+            if during > 1000:
+                break
     finally:
         stop.set()
         thread.join()
