@@ -23,6 +23,8 @@
 namespace depthwise {
 namespace {
 
+constexpr int kUsualWays = 8;
+
 #if defined(__x86_64__) || defined(_M_X64)
 
 constexpr uint32_t Bits(std::initializer_list<int> positions) {
@@ -75,10 +77,22 @@ bool DetectIntel() {
          d == signature_INTEL_edx;
 }
 
+int DetectFirstLevelWays() {
+  constexpr uint32_t kIntelLeaf = 4, kAmdLeaf = 0x8000001d, kDataCache = 1;
+  for (const uint32_t leaf : {kIntelLeaf, kAmdLeaf}) {
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid_count(leaf, 0, &a, &b, &c, &d) && (a & 31) == kDataCache) {
+      return static_cast<int>(b >> 22) + 1;
+    }
+  }
+  return kUsualWays;
+}
+
 #else
 
 int X86Level() { return 0; }
 bool DetectIntel() { return false; }
+int DetectFirstLevelWays() { return kUsualWays; }
 
 #endif
 
@@ -171,6 +185,11 @@ bool CpuHasV4() { return X86Level() >= 4; }
 bool CpuIsIntel() {
   static const bool is_intel = DetectIntel();
   return is_intel;
+}
+
+int FirstLevelWays() {
+  static const int ways = DetectFirstLevelWays();
+  return ways;
 }
 
 int UsableCores() {

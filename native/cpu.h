@@ -14,6 +14,10 @@ bool CpuHasV4();
 // Whether it is one of Intel's, whose caches differ from others'. May be called from any thread.
 bool CpuIsIntel();
 
+// How many lines each set of the first-level data cache holds; 8 if the CPU does not say. May be
+// called from any thread.
+int FirstLevelWays();
+
 // How many threads of this process can run at the same time, at least 1: the CPUs it may be
 // scheduled on, or the CPU time that its control group is granted, rounded up, if that is less.
 // Reads files on Linux (tens of microseconds), so ask once. May be called from any thread.

@@ -75,22 +75,28 @@ inline bool ColumnsCollide(const Axis& rows, const Axis& columns, const Strides&
 // Whether vectors of channels are computed in pairs, which read neighbouring lines of half as many
 // columns: where columns collide, and there is a tile. With a stride of 2, aligned and as NumPy
 // aligns, 14x14x512 3x3 takes 12.0 and 14.3 us instead of 16.5 and 19.6, 56x56x128 33.7 and 45
-// instead of 34.6 and 57; without 28x28x512 97 and 116 instead of 129 and 149.
+// instead of 34.6 and 57; without 28x28x512 97 and 116 instead of 129 and 149 (Zen 4). Sets of 12
+// lines, as on Intel's CPUs since 2019 and Zen 5, collide less: on a Xeon pairs pay where four
+// columns cut a row as evenly as seven, 28x28x512 131 to 120, but not elsewhere: 14x14x512 18 to
+// 22, with a stride of 2 7.4 to 8.7.
 template <class S>
-inline bool TakesPairs(const Geometry& g, const Axis& rows, const Strides& in) {
+inline bool TakesPairs(const Geometry& g, const Strides& in, int64_t ways) {
   if constexpr (!kHasPairs<S>) return false;
-  const Axis columns = ColumnAxis(g, 0);
+  const Axis rows = RowAxis(g, 0), columns = ColumnAxis(g, 0);
   const bool has_phases = g.transposed && (g.stride_height > 1 || g.stride_width > 1);
   const bool has_tile = columns.window == 3 && columns.stride <= 2 &&
                         columns.stride == rows.stride && columns.out_count >= kChannelColumns;
-  return has_tile && !has_phases && g.channel_multiplier == 1 &&
+  const auto computed = [&](int64_t tile) { return CeilDiv(columns.out_count, tile) * tile; };
+  const bool are_even = computed(kTileColumns<2>) <= computed(kTileColumns<1>);
+  return has_tile && (are_even || ways <= 8) && !has_phases && g.channel_multiplier == 1 &&
          ColumnsCollide<S>(rows, columns, in);
 }
 
 // Plans the direct kernel; false if layout or type do not allow it, or if one vector of channels
 // has more taps than `limit` bytes can hold.
 template <class S>
-inline bool PlanDirect(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
+inline bool PlanDirect(const ForwardProblem& problem, int64_t ways, double limit,
+                       ForwardPlan* plan) {
   if constexpr (kConvertsSlowly<S>) return false;
   const Geometry& g = problem.geometry;
   const bool can_multiply = !g.transposed && kHasLaneMasks<typename S::Element>;
@@ -100,6 +106,7 @@ inline bool PlanDirect(const ForwardProblem& problem, double limit, ForwardPlan*
     return false;
   }
   plan->algorithm = Algorithm::kDirect;
+  plan->pairs = TakesPairs<S>(g, problem.input_strides, ways);
   plan->blocks = 1;
   plan->scratch_bytes = DirectGroupVectors<S>(g) * static_cast<int64_t>(PackedVectorBytes<S>(g));
   return true;
@@ -150,7 +157,6 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
   A* const taps = static_cast<A*>(scratch);
   const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
 
-  const bool pairs = TakesPairs<S>(g, rows, in);
   const ChannelVectors<S> vectors{g.OutputChannels(), PeeledChannels<S>(problem, plan)};
   const int64_t block = CeilDiv(vectors.Count(), plan.blocks);
   const int64_t end = Min(vectors.Count(), (item.block + 1) * block);
@@ -197,7 +203,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
       E* const to = output + (rows.out_first + t * rows.out_step) * out.row;
       for (int64_t v = first; v < last; v += groups.together) {
         const int64_t end = Min(last, v + groups.together);
-        const int64_t rest = pairs ? end - (end - v) % 2 : v;
+        const int64_t rest = plan.pairs ? end - (end - v) % 2 : v;
         if (rest > v) {
           ChannelArrays<S> part = arrays.Part(v, rest);
           part.pairs = true;

@@ -130,7 +130,8 @@ PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
   return {.threads = threads,
           .may_transform =
               CurrentLargeFilter().load(std::memory_order_relaxed) == LargeFilter::kTransform,
-          .stream_bytes = CpuIsIntel() && taps <= kFewTaps ? kIntelStreamBytes : kStreamBytes};
+          .stream_bytes = CpuIsIntel() && taps <= kFewTaps ? kIntelStreamBytes : kStreamBytes,
+          .ways = FirstLevelWays()};
 }
 
 constexpr std::align_val_t kAlignment{64};

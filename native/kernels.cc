@@ -114,10 +114,11 @@ bool IsDense(const Geometry& g, const Strides& input_strides) {
 }
 
 template <class S>
-ForwardPlan PlanSums(const ForwardProblem& problem, int64_t threads) {
+ForwardPlan PlanSums(const ForwardProblem& problem, const PlanOptions& options) {
+  const int64_t threads = options.threads;
   const Geometry& g = problem.geometry;
   ForwardPlan plan{};
-  if (PlanDirect<S>(problem, kScratchBytes, &plan)) {
+  if (PlanDirect<S>(problem, options.ways, kScratchBytes, &plan)) {
     if (threads > 1) plan.blocks = BlocksOfImage<S>(g, threads);
     SplitRows<S>(g, g.batch * plan.blocks, 1, threads, &plan);
     return plan;
@@ -152,7 +153,7 @@ ForwardPlan Plan(const ForwardProblem& problem, const PlanOptions& options) {
     plan.parts = options.threads > 1 ? CeilDiv(kItemsPerThread * options.threads, plan.blocks) : 1;
     plan.items = plan.blocks * plan.parts;
   } else {
-    plan = PlanSums<S>(problem, options.threads);
+    plan = PlanSums<S>(problem, options);
   }
   const double bytes = DataBytes<S>(g);
   plan.prefetch = bytes > kPrefetchBytes && IsDense(g, problem.input_strides);

@@ -63,6 +63,7 @@ struct ForwardPlan {
   int64_t scratch_bytes;  // that one thread needs, 64-byte aligned
   bool prefetch;          // the input is fetched ahead
   bool stream;            // full vectors of the output are stored past the caches
+  bool pairs;             // kDirect: vectors of channels are computed two at a time
   bool repair_borders;    // packed, but the filter is not finite: see ForwardKernels::repair
 
   // The rest is used by the packed kernels alone.
@@ -96,6 +97,7 @@ struct PlanOptions {
   int64_t threads;
   bool may_transform;   // or every product is added
   double stream_bytes;  // of input and output together, from which on ForwardPlan::stream pays
+  int64_t ways;         // lines of a set of the first-level cache
 };
 
 struct ForwardKernels {
