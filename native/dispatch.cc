@@ -12,6 +12,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "column_pieces.h"
 #include "cpu.h"
 #include "parallel.h"
 #include "poll.h"
@@ -183,6 +184,32 @@ Problem AlongWidth(Problem problem, Strides Problem::*others) {
   return problem;
 }
 
+// Runs all items of a plan; false if there is no memory for that. `threads` may be 1 within another
+// loop.
+bool RunPlan(const ForwardKernels& kernels, const ForwardProblem& problem, const ForwardPlan& plan,
+             int threads) {
+  std::atomic<bool> out_of_memory{false};
+  const auto run = [&](int64_t begin, int64_t end) {
+    void* scratch = ThreadScratch(plan.scratch_bytes);
+    if (scratch == nullptr && plan.scratch_bytes > 0) {
+      out_of_memory.store(true, std::memory_order_relaxed);
+      return;
+    }
+    kernels.run(problem, plan, begin, end, scratch);
+  };
+  const int64_t grain = std::max<int64_t>(1, plan.items / (kRangesPerThread * threads));
+  ParallelFor(plan.items, threads == 1 ? plan.items : grain, Order::kAny, run);
+  if (out_of_memory.load(std::memory_order_relaxed)) return false;
+  if (plan.repair_borders) {
+    const auto repair = [&](int64_t begin, int64_t end) {
+      kernels.repair(problem, plan, begin, end);
+    };
+    const int64_t rows = problem.geometry.batch * problem.geometry.out_height;
+    ParallelFor(rows, threads == 1 ? rows : 8, Order::kAny, repair);
+  }
+  return true;
+}
+
 // The partial sums of one group of channels are added up in the order of their chunks, whichever
 // thread has them first.
 class Turns {
@@ -240,34 +267,35 @@ void Forward(DType dtype, const ForwardProblem& given) {
   const ForwardProblem problem = AlongWidth(given, &ForwardProblem::output_strides);
   const Geometry& g = problem.geometry;
   if (g.batch == 0 || g.out_height == 0 || g.out_width == 0) return;
+  const size_t element_size = kElementSize[static_cast<int>(dtype)];
   if ((g.in_height == 0 || g.in_width == 0) && problem.bias == nullptr) {
     const auto count = static_cast<size_t>(g.batch * g.out_height * g.out_width);
     const auto channels = static_cast<size_t>(g.OutputChannels());
-    std::memset(problem.output, 0, count * channels * kElementSize[static_cast<int>(dtype)]);
+    std::memset(problem.output, 0, count * channels * element_size);
     return;
   }
   const int threads = ThreadsFor(g);
   const ForwardKernels& kernels = CurrentTable().forward[static_cast<int>(dtype)];
-  const ForwardPlan plan = kernels.plan(problem, OptionsFor(g, threads));
-  std::atomic<bool> out_of_memory{false};
-  const auto run = [&](int64_t begin, int64_t end) {
-    void* scratch = ThreadScratch(plan.scratch_bytes);
-    if (scratch == nullptr && plan.scratch_bytes > 0) {
-      out_of_memory.store(true, std::memory_order_relaxed);
-      return;
-    }
-    kernels.run(problem, plan, begin, end, scratch);
-  };
-  const int64_t grain = std::max<int64_t>(1, plan.items / (kRangesPerThread * threads));
-  ParallelFor(plan.items, threads == 1 ? plan.items : grain, Order::kAny, run);
-  if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
-  if (plan.repair_borders) {
-    const auto repair = [&](int64_t begin, int64_t end) {
-      kernels.repair(problem, plan, begin, end);
-    };
-    const int64_t rows = g.batch * g.out_height;
-    ParallelFor(rows, threads == 1 ? rows : 8, Order::kAny, repair);
+  PlanOptions options = OptionsFor(g, threads);
+  const ForwardPlan plan = kernels.plan(problem, options);
+  const bool has_idle = plan.items < threads && plan.algorithm != Algorithm::kTransform;
+  const int64_t columns = has_idle ? PieceColumns(g, threads) : g.out_width;
+  if (columns >= g.out_width) {
+    if (!RunPlan(kernels, problem, plan, threads)) throw std::bad_alloc();
+    return;
   }
+  options.threads = 1;
+  options.may_transform = false;  // or pieces would have other bits than the whole
+  options.stream_bytes *= static_cast<double>(columns) / static_cast<double>(g.out_width);
+  std::atomic<bool> is_complete{true};
+  ParallelFor(CeilDiv(g.out_width, columns), 1, Order::kAny, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t last = std::min(g.out_width, (i + 1) * columns);
+      const ForwardProblem piece = PieceOf(problem, i * columns, last, element_size);
+      if (!RunPlan(kernels, piece, kernels.plan(piece, options), 1)) is_complete.store(false);
+    }
+  });
+  if (!is_complete.load()) throw std::bad_alloc();
 }
 
 void FilterGradient(DType dtype, const FilterGradientProblem& given) {

@@ -46,6 +46,14 @@ CASES = [
     # computes a few for all of them (VectorGroups in native/direct.h).
     Case((53, 54), (7, 7), 70),
     Case((62, 60), (6, 6), 44, 2),
+    # Fewer items than threads: pieces of columns (native/column_pieces.h).
+    Case((1, 4100), (1, 31), 5),
+    Case((4100, 1), (31, 1), 5),
+    Case((1, 2048), (1, 15), 3, 8),
+    Case((1, 6003), (1, 31), 6, strides=(1, 2)),
+    Case((1, 5000), (1, 21), 5, dilations=(1, 7)),
+    Case((2, 1500), (2, 9), 20, padding=((1, 0), (30, 200))),
+    Case((1, 3000), (1, 11), 18, padding=((0, 0), (700, 40))),
 ]
 FORMATS = pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
@@ -82,6 +90,22 @@ def test_any_number_of_threads(
         got = operation(case, operands, data_format)
         assert_same_bits(got, want, f"{threads} threads")
         got.fill(np.nan)
+
+
+@FORMATS
+@pytest.mark.parametrize("tap", [0, 30])
+def test_infinite_taps_on_any_number_of_threads(
+    tap: int, data_format: str, isa: str, restored_threads: None
+) -> None:
+    """Outputs over padding are computed again, and only those."""
+    case = Case((1, 4100), (1, 31), 5)
+    operands = problem(FORWARD, case, FLOAT32, data_format)
+    operands[1][0, tap] = np.inf
+    set_num_threads(1)
+    want = FORWARD(case, operands, data_format)
+    assert np.isfinite(want).any()
+    set_num_threads(2)
+    assert_same_bits(FORWARD(case, operands, data_format), want, "2 threads")
 
 
 @EVERY_DTYPE

@@ -1,0 +1,43 @@
+// Images cut into pieces of columns, each a problem of its own. Called by dispatch.cc for those of
+// so few rows and channels that a plan has fewer items than there are threads, such as 1xN sound:
+// two threads take half of the time of one for 1x4096x64 1x31. (With its channels cut in two, whose
+// lines alternate, they took 0.8.)
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "geometry.h"
+#include "kernels.h"
+
+namespace depthwise {
+
+// How many columns of the output a piece has: some pieces for each thread, which begin where lines
+// of the cache do if the image does; or all of them, if a piece could be on padding alone.
+static inline int64_t PieceColumns(const Geometry& g, int64_t threads) {
+  constexpr int64_t kPiecesPerThread = 4, kGranule = 32;
+  const int64_t columns = CeilDiv(g.out_width, kPiecesPerThread * threads * kGranule) * kGranule;
+  const bool has_phases = g.transposed && g.stride_width > 1;
+  const ColumnRange of_first = InputColumnsOf(g, 0, columns);
+  const ColumnRange of_last = InputColumnsOf(g, (g.out_width - 1) / columns * columns, g.out_width);
+  return has_phases || of_first.end <= 0 || of_last.begin >= g.in_width ? g.out_width : columns;
+}
+
+// The problem of the output columns [first, last), with the input columns that they need.
+static inline ForwardProblem PieceOf(ForwardProblem problem, int64_t first, int64_t last,
+                                     size_t element_size) {
+  Geometry& g = problem.geometry;
+  const ColumnRange needed = InputColumnsOf(g, first, last);
+  const int64_t begin = Max(0, needed.begin);
+  const auto bytes = static_cast<int64_t>(element_size);
+  problem.input =
+      static_cast<const std::byte*>(problem.input) + begin * problem.input_strides.column * bytes;
+  problem.output =
+      static_cast<std::byte*>(problem.output) + first * problem.output_strides.column * bytes;
+  g.pad_left = g.transposed ? g.pad_left + first - begin : begin - needed.begin;
+  g.in_width = Min(g.in_width, needed.end) - begin;
+  g.out_width = last - first;
+  return problem;
+}
+
+}  // namespace depthwise
