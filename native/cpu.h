@@ -14,8 +14,8 @@ bool CpuHasV4();
 // Whether it is one of Intel's, whose caches differ from others'. May be called from any thread.
 bool CpuIsIntel();
 
-// How many lines each set of the first-level data cache holds; 8 if the CPU does not say. May be
-// called from any thread.
+// How many lines each set of the first-level data cache holds, of the core that asks first; 8 if
+// the CPU does not say. May be called from any thread.
 int FirstLevelWays();
 
 // How many threads of this process can run at the same time, at least 1: the CPUs it may be

@@ -184,8 +184,8 @@ Problem AlongWidth(Problem problem, Strides Problem::*others) {
   return problem;
 }
 
-// Runs all items of a plan; false if there is no memory for that. `threads` may be 1 within another
-// loop.
+// Runs all items of a plan; false if there is no memory for that. Within another loop it is the
+// work of one thread.
 bool RunPlan(const ForwardKernels& kernels, const ForwardProblem& problem, const ForwardPlan& plan,
              int threads) {
   std::atomic<bool> out_of_memory{false};
@@ -280,22 +280,24 @@ void Forward(DType dtype, const ForwardProblem& given) {
   const ForwardPlan plan = kernels.plan(problem, options);
   const bool has_idle = plan.items < threads && plan.algorithm != Algorithm::kTransform;
   const int64_t columns = has_idle ? PieceColumns(g, threads) : g.out_width;
-  if (columns >= g.out_width) {
+  const int64_t pieces = CeilDiv(g.out_width, columns);
+  if (pieces <= plan.items) {
     if (!RunPlan(kernels, problem, plan, threads)) throw std::bad_alloc();
     return;
   }
   options.threads = 1;
-  options.may_transform = false;  // or pieces would have other bits than the whole
+  options.may_transform = false;  // as the whole was not: it has other bits
   options.stream_bytes *= static_cast<double>(columns) / static_cast<double>(g.out_width);
   std::atomic<bool> is_complete{true};
-  ParallelFor(CeilDiv(g.out_width, columns), 1, Order::kAny, [&](int64_t begin, int64_t end) {
+  ParallelFor(pieces, 1, Order::kAny, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t last = std::min(g.out_width, (i + 1) * columns);
       const ForwardProblem piece = PieceOf(problem, i * columns, last, element_size);
-      if (!RunPlan(kernels, piece, kernels.plan(piece, options), 1)) is_complete.store(false);
+      if (!RunPlan(kernels, piece, kernels.plan(piece, options), 1))
+        is_complete.store(false, std::memory_order_relaxed);
     }
   });
-  if (!is_complete.load()) throw std::bad_alloc();
+  if (!is_complete.load(std::memory_order_relaxed)) throw std::bad_alloc();
 }
 
 void FilterGradient(DType dtype, const FilterGradientProblem& given) {

@@ -16,7 +16,8 @@ constexpr size_t kElementSize[kNumDTypes] = {4, 8, 2, 2};
 // Arrays of one forward call, or of one input gradient if the geometry is transposed (then `input`
 // is out_backprop and `output` the gradient). `filter` has no gaps; `input` has any strides;
 // `bias`, one element for each output channel that is added to its sums, is contiguous or null;
-// `output` is C-contiguous in the order of geometry.channels_last and overlaps none of them.
+// `output` is C-contiguous in the order of geometry.channels_last, or some columns of such an
+// array, and overlaps none of them.
 struct ForwardProblem {
   Geometry geometry;
   const void* input;

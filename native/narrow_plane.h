@@ -199,7 +199,8 @@ inline bool PlanNarrowPlane(const ForwardProblem& problem, ForwardPlan* plan) {
   if (g.channels_last || g.filter_height != 3 || g.filter_width != 3 || !has_stride ||
       g.dilation_height != 1 || g.dilation_width != 1 ||
       (g.transposed && g.channel_multiplier != 1) || problem.input_strides.column != 1 ||
-      g.out_width <= kCount / 4 || g.out_width > kCount / 2 || g.in_width > kCount) {
+      problem.output_strides.row != g.out_width || g.out_width <= kCount / 4 ||
+      g.out_width > kCount / 2 || g.in_width > kCount) {
     return false;
   }
   plan->algorithm = Algorithm::kNarrowPlane;
