@@ -293,8 +293,9 @@ void Forward(DType dtype, const ForwardProblem& given) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t last = std::min(g.out_width, (i + 1) * columns);
       const ForwardProblem piece = PieceOf(problem, i * columns, last, element_size);
-      if (!RunPlan(kernels, piece, kernels.plan(piece, options), 1))
+      if (!RunPlan(kernels, piece, kernels.plan(piece, options), 1)) {
         is_complete.store(false, std::memory_order_relaxed);
+      }
     }
   });
   if (!is_complete.load(std::memory_order_relaxed)) throw std::bad_alloc();
