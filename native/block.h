@@ -27,6 +27,25 @@ struct BlockChannels {
   }
 };
 
+// From the plane of one lane to that of the next, in elements. (Pointers to all of them would not
+// fit into the registers, and divisions by the multiplier for each row took a sixth of the
+// packing.)
+template <class A>
+struct PlaneSteps {
+  int64_t to_next[kLanes<A>];
+};
+
+template <class A>
+DEPTHWISE_INLINE PlaneSteps<A> PlaneStepsOf(const BlockChannels& block, int64_t channel_stride) {
+  PlaneSteps<A> steps;
+  int64_t copy = block.multiplier == 1 ? 0 : block.first_channel % block.multiplier;
+  for (int lane = 0; lane < kLanes<A>; ++lane) {
+    if (++copy == block.multiplier) copy = 0;
+    steps.to_next[lane] = copy == 0 && lane + 1 < block.channels ? channel_stride : 0;
+  }
+  return steps;
+}
+
 template <class S>
 struct BlockPacker {
   using E = typename S::Element;
@@ -37,6 +56,7 @@ struct BlockPacker {
   BlockChannels block;
   const E* image;  // element of row 0, column 0 and the first input channel of the block
   Strides strides;
+  PlaneSteps<A> plane_steps;
   int64_t plane_step;  // elements between the channels of a transposed problem's `planes`
   int64_t in_width;
   int64_t first_column, columns;  // input columns that a packed row holds
@@ -47,8 +67,8 @@ struct BlockPacker {
                                       const Axis& rows) const {
     const int64_t begin = Min(columns, Max(0, -first_column));
     const int64_t inside = Max(0, Min(columns, in_width - first_column) - begin);
-    for (int64_t u = unit; u < end; ++u) {
-      A* to = ring.Row(u);
+    A* to = ring.Row(unit);
+    for (int64_t u = unit; u < end; ++u, to = ring.RowAfter(to)) {
       for (int64_t i = 0; i < begin; ++i) StoreUnaligned(to + i * kCount, V{});
       for (int64_t i = begin + inside; i < columns; ++i) StoreUnaligned(to + i * kCount, V{});
     }
@@ -116,16 +136,9 @@ struct BlockPacker {
   // each plane.
   DEPTHWISE_INLINE void PackPlanes(const E* from, const Ring<A>& ring, int64_t unit, int64_t end,
                                    int64_t begin, int64_t width) const {
-    // From the plane of one lane to that of the next: pointers to all of them would not fit into
-    // the registers, and divisions by the multiplier for each call took a sixth of the packing.
-    int64_t step_to_next[kCount];
-    int64_t copy = block.multiplier == 1 ? 0 : block.first_channel % block.multiplier;
-    for (int lane = 0; lane < kCount; ++lane) {
-      if (++copy == block.multiplier) copy = 0;
-      step_to_next[lane] = copy == 0 && lane + 1 < block.channels ? strides.channel : 0;
-    }
     const int64_t count = (end - unit) * width;
-    A* to = ring.Row(unit) + begin * kCount;
+    A* row = ring.Row(unit);
+    A* to = row + begin * kCount;
     int64_t left = width;
     for (int64_t i = 0; i < count; i += kCount) {
       const int64_t n = Min(kCount, count - i);
@@ -133,12 +146,12 @@ struct BlockPacker {
       const E* plane = from + i;
       if (n == kCount) {
 #pragma GCC unroll 16
-        for (int lane = 0; lane < kCount; plane = Step(plane, step_to_next[lane++])) {
+        for (int lane = 0; lane < kCount; plane = Step(plane, plane_steps.to_next[lane++])) {
           square[lane] = S::Load(plane);
         }
       } else {
 #pragma GCC unroll 16
-        for (int lane = 0; lane < kCount; plane = Step(plane, step_to_next[lane++])) {
+        for (int lane = 0; lane < kCount; plane = Step(plane, plane_steps.to_next[lane++])) {
           square[lane] = S::LoadPartial(plane, n);
         }
       }
@@ -148,7 +161,8 @@ struct BlockPacker {
         if (k >= n) break;
         if (left == 0) {
           left = width;
-          to = ring.Row(++unit) + begin * kCount;
+          row = ring.RowAfter(row);
+          to = row + begin * kCount;
         }
         StoreUnaligned(to, square[k]);
         to += kCount;
@@ -180,6 +194,7 @@ DEPTHWISE_INLINE BlockPacker<S> MakeBlockPacker(const ForwardProblem& problem, c
       .image = static_cast<const typename S::Element*>(problem.input) + b * in.batch +
                block.FirstInput() * strides.channel,
       .strides = strides,
+      .plane_steps = PlaneStepsOf<typename S::Accumulator>(block, strides.channel),
       .plane_step = in.channel,
       .in_width = problem.geometry.in_width,
       .first_column = columns.begin,
@@ -285,7 +300,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .window_rows = rows.window,
         .row_stride = rows.stride,
         .column_residues = ColumnResidues(g),
-        .column_stride = ColumnAxis(g, 0).stride,
+        .columns = item.columns,
         .first_column = in_columns.begin,
         .in_column_step = kCount,
         .out_row_step = columns * kCount,
@@ -318,9 +333,8 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
 template <class S>
 inline void RunBlock(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                      int64_t end, void* scratch) {
-  for (int64_t item = begin; item < end; ++item) {
-    ForEachPart(problem.geometry, plan, item,
-                [&](const Item& part) { BlockItem<S>(problem, plan, part, scratch); });
+  for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
+    BlockItem<S>(problem, plan, parts.Part(), scratch);
   }
 }
 

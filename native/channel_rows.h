@@ -23,8 +23,10 @@ inline void ChannelColumns(const Geometry& g, const ChannelArrays<S>& arrays,
   using E = typename S::Element;
   constexpr int kVectorLanes = kLanes<typename S::Accumulator>;
   constexpr int kColumns = kTileColumns<kVectors>;
+  Axis other;  // a reference to the first: to copy it took 5x5 of 7x7 planes 8% longer
   for (; residue < residue_end; ++residue) {
-    const Axis axis = ColumnAxis(g, residue);
+    if (residue > 0) other = ColumnAxis(g, residue);
+    const Axis& axis = residue > 0 ? other : arrays.columns;
     const int64_t begin = first / axis.out_step, end = ColumnsEnd(axis, last);
     const auto* taps = arrays.taps + axis.taps.before * arrays.window_rows * kVectorLanes;
     for (int64_t t = begin; t < end; t += kColumns) {
@@ -61,7 +63,7 @@ using ChannelColumnsFunction = decltype(&ChannelColumns<S, 0, 0, 0, false>);
 // The best for so many taps of a row.
 template <class S, bool kSpread>
 inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arrays, int64_t taps) {
-  const int64_t stride = arrays.column_stride;
+  const int64_t stride = arrays.columns.stride;
   const bool same_strides = arrays.row_stride == stride;
   if constexpr (!kSpread && kHasPairs<S>) {
     if (arrays.pairs) {

@@ -182,7 +182,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
         .window_rows = rows.window,
         .row_stride = rows.stride,
         .column_residues = ColumnResidues(g),
-        .column_stride = ColumnAxis(g, 0).stride,
+        .columns = item.columns,
         .first_column = 0,
         .in_column_step = in.column,
         .out_row_step = rows.out_step * out.row,
@@ -226,9 +226,8 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
 template <class S>
 inline void RunDirect(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                       int64_t end, void* scratch) {
-  for (int64_t item = begin; item < end; ++item) {
-    ForEachPart(problem.geometry, plan, item,
-                [&](const Item& part) { DirectItem<S>(problem, plan, part, scratch); });
+  for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
+    DirectItem<S>(problem, plan, parts.Part(), scratch);
   }
 }
 

@@ -18,7 +18,9 @@ struct FilterGradientArrays {
   // Sums to be added to, [vectors, filter_height, filter_width, lanes].
   typename S::Accumulator* sums;
   int64_t filter_height, filter_width;
-  int64_t row_stride;      // between output rows, in units
+  int64_t row_stride;  // between output rows, in units
+  int64_t column_residues;
+  Axis columns;            // of the first residue
   int64_t first_column;    // the input column where input rows begin
   int64_t in_column_step;  // between neighbouring columns
   int64_t out_row_step, out_column_step;
@@ -317,9 +319,10 @@ template <class S>
 inline void FilterGradientRows(const Geometry& g, const FilterGradientArrays<S>& arrays,
                                const TileRows<typename S::Element>& rows, int64_t rows_used,
                                int64_t first, int64_t last, const typename S::Element* out) {
-  for (int64_t residue = 0; residue < ColumnResidues(g); ++residue) {
-    const Axis axis = ColumnAxis(g, residue);
-    FindFilterGradientColumns<S>(g.filter_width)(arrays, axis, rows, rows_used, first, last, out);
+  const auto columns = FindFilterGradientColumns<S>(g.filter_width);
+  columns(arrays, arrays.columns, rows, rows_used, first, last, out);
+  for (int64_t residue = 1; residue < arrays.column_residues; ++residue) {
+    columns(arrays, ColumnAxis(g, residue), rows, rows_used, first, last, out);
   }
 }
 

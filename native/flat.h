@@ -312,9 +312,8 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
 template <class S>
 inline void RunFlat(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                     int64_t end, void* scratch) {
-  for (int64_t item = begin; item < end; ++item) {
-    ForEachPart(problem.geometry, plan, item,
-                [&](const Item& part) { FlatItem<S>(problem, plan, part, scratch); });
+  for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
+    FlatItem<S>(problem, plan, parts.Part(), scratch);
   }
 }
 

@@ -173,9 +173,8 @@ template <class S, int kStride>
 inline void RunNarrowItems(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                            int64_t end, void* scratch) {
   const auto arrays = MakeNarrowArrays<S, kStride>(problem);
-  for (int64_t item = begin; item < end; ++item) {
-    ForEachPart(problem.geometry, plan, item,
-                [&](const Item& part) { NarrowItem(problem, part, arrays, scratch); });
+  for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
+    NarrowItem(problem, parts.Part(), arrays, scratch);
   }
 }
 

@@ -34,6 +34,7 @@ class NextBlock {
 
   // Fetches as much as is due when so many parts of the block are computed.
   DEPTHWISE_INLINE void Fetch(int64_t done, int64_t parts) {
+    if (in_.size == 0) return;
     const int64_t in_due = in_.size * done / parts, out_due = out_.size * done / parts;
     for (; in_.fetched < in_due; in_.fetched += kLine) {
       Prefetch(in_.memory + in_.fetched);

@@ -20,6 +20,10 @@ struct Ring {
   int64_t packed_until = 0;
 
   DEPTHWISE_INLINE A* Row(int64_t unit) const { return memory + unit % count * row_stride; }
+  // The row that follows one, without a division.
+  DEPTHWISE_INLINE A* RowAfter(A* row) const {
+    return row + row_stride < memory + count * row_stride ? row + row_stride : memory;
+  }
 
   // Calls pack(first, end) for the rows of `range` that are not there yet.
   template <class Pack>
@@ -49,6 +53,11 @@ inline int64_t StripLength(int64_t all, int64_t granule, double limit, BytesOf&&
   while (length > 1 && strip_bytes(length) > limit) length = CeilDiv(length, 2);
   if (length < all && length > granule) length -= length % granule;
   return strip_bytes(length) <= limit ? length : 0;
+}
+
+template <class A>
+DEPTHWISE_INLINE void FillZero(A* begin, A* end) {
+  while (begin < end) *begin++ = 0;
 }
 
 // Packs `taps` taps of a vector of channels or less, those of each channel together: in squares
@@ -94,9 +103,9 @@ inline void PackFilter(const ForwardProblem& problem, const Axis& rows, const Ta
   for (int64_t u = 0; u < rows.window; ++u) {
     const int64_t plane = rows.planes == 1 ? 0 : u % rows.planes;
     const int64_t di = rows.taps.first + (rows.planes == 1 ? u : u / rows.planes) * rows.taps.step;
-    for (int64_t v = 0; v < columns.count; ++v) {
-      const int64_t dj = columns.first + v * columns.step;
-      const auto* tap = filter + (di * g.filter_width + dj) * strides.tap + plane * strides.channel;
+    const auto* tap =
+        filter + (di * g.filter_width + columns.first) * strides.tap + plane * strides.channel;
+    for (int64_t v = 0; v < columns.count; ++v, tap += columns.step * strides.tap) {
       if (period == kCount && step == 1) {
         StoreUnaligned(to, S::LoadPartial(tap, channels));
         to += kCount;
@@ -141,16 +150,12 @@ template <class S>
 inline void PackBias(const ForwardProblem& problem, int64_t first, int64_t channels, int64_t period,
                      int64_t phases, typename S::Accumulator* to) {
   constexpr int kCount = kLanes<typename S::Accumulator>;
+  if (problem.bias == nullptr) return FillZero(to, to + phases * kCount);
   int64_t c = 0;
   for (int64_t i = 0; i < phases * kCount; ++i) {
     to[i] = c < channels ? BiasOf<S>(problem, first + c) : 0;
     if (++c == period) c = 0;
   }
-}
-
-template <class A>
-DEPTHWISE_INLINE void FillZero(A* begin, A* end) {
-  while (begin < end) *begin++ = 0;
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA

@@ -345,9 +345,8 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
 template <class S>
 inline void RunPlane(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                      int64_t end, void* scratch) {
-  for (int64_t item = begin; item < end; ++item) {
-    ForEachPart(problem.geometry, plan, item,
-                [&](const Item& part) { PlaneItem<S>(problem, plan, part, scratch); });
+  for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
+    PlaneItem<S>(problem, plan, parts.Part(), scratch);
   }
 }
 

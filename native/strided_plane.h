@@ -317,8 +317,8 @@ inline void RunStridedPlane(const ForwardProblem& problem, const ForwardPlan& pl
                            ? is_narrow ? StridedItem<S, kNarrowGradient> : StridedItem<S, kGradient>
                        : Is3x3Strided(g) ? StridedItem<S, k3x3>
                                          : StridedItem<S, kAny>;
-  for (int64_t item = begin; item < end; ++item) {
-    ForEachPart(g, plan, item, [&](const Item& part) { compute(problem, plan, part, scratch); });
+  for (Parts parts(g, plan, begin, end); parts.AreLeft(); parts.Advance()) {
+    compute(problem, plan, parts.Part(), scratch);
   }
 }
 

@@ -149,28 +149,74 @@ DEPTHWISE_INLINE TileRows<E> RowsInPlace(const Axis& axis, int64_t first, int64_
 // image.
 struct Item {
   Axis rows;
+  Axis columns;  // of the first column residue
   int64_t first, last;
   int64_t block, b;
 };
 
-// Calls compute(part) for the parts of an item, one for each of its residues.
+// The parts of the items [begin, end) of a plan, one after the other: one for each residue of an
+// item.
+//
+//   for (Parts parts(g, plan, begin, end); parts.AreLeft(); parts.Advance()) Compute(parts.Part());
 //
 // Items are numbered by chunks of rows first, then by residues, blocks and images: those of one
-// thread, which follow each other, then read and write the same planes.
-template <class Compute>
-DEPTHWISE_INLINE void ForEachPart(const Geometry& g, const ForwardPlan& plan, int64_t item,
-                                  Compute&& compute) {
-  const int64_t residues = RowResidues(g);
-  const int64_t chunks = CeilDiv(CeilDiv(g.out_height, residues), plan.rows_per_item);
-  const int64_t groups = CeilDiv(residues, plan.residues_per_item);
-  const int64_t first = item % chunks * plan.rows_per_item;
-  const int64_t residue = item / chunks % groups * plan.residues_per_item;
-  const int64_t block = item / (chunks * groups) % plan.blocks;
-  const int64_t b = item / (chunks * groups * plan.blocks);
-  for (int64_t r = residue; r < Min(residues, residue + plan.residues_per_item); ++r) {
-    const Axis rows = RowAxis(g, r);
-    compute(Item{rows, first, Min(rows.out_count, first + plan.rows_per_item), block, b});
+// thread, which follow each other, then read and write the same planes. They are counted rather
+// than divided, and share their axes: both took 5% of the time of 7x7 planes, and of others less.
+class Parts {
+ public:
+  __attribute__((noinline)) Parts(const Geometry& g, const ForwardPlan& plan, int64_t begin,
+                                  int64_t end)
+      : geometry_(g),
+        plan_(plan),
+        residues_(RowResidues(g)),
+        chunks_(CeilDiv(CeilDiv(g.out_height, residues_), plan.rows_per_item)),
+        groups_(CeilDiv(residues_, plan.residues_per_item)),
+        items_(end - begin),
+        chunk_(begin % chunks_),
+        group_(begin / chunks_ % groups_),
+        residue_(group_ * plan.residues_per_item) {
+    part_.columns = ColumnAxis(g, 0);
+    part_.block = begin / (chunks_ * groups_) % plan.blocks;
+    part_.b = begin / (chunks_ * groups_ * plan.blocks);
+    Fill();
   }
-}
+
+  bool AreLeft() const { return items_ > 0; }
+  const Item& Part() const { return part_; }
+
+  __attribute__((noinline)) void Advance() {
+    if (++residue_ == Min(residues_, (group_ + 1) * plan_.residues_per_item)) {
+      --items_;
+      if (++chunk_ == chunks_) {
+        chunk_ = 0;
+        if (++group_ == groups_) {
+          group_ = 0;
+          if (++part_.block == plan_.blocks) {
+            part_.block = 0;
+            ++part_.b;
+          }
+        }
+      }
+      residue_ = group_ * plan_.residues_per_item;
+    }
+    Fill();
+  }
+
+ private:
+  void Fill() {
+    if (residue_ != residue_of_rows_) part_.rows = RowAxis(geometry_, residue_);
+    residue_of_rows_ = residue_;
+    part_.first = chunk_ * plan_.rows_per_item;
+    part_.last = Min(part_.rows.out_count, part_.first + plan_.rows_per_item);
+  }
+
+  const Geometry& geometry_;
+  const ForwardPlan& plan_;
+  const int64_t residues_, chunks_, groups_;
+  int64_t items_;  // that are left
+  int64_t chunk_, group_, residue_;
+  int64_t residue_of_rows_ = -1;
+  Item part_{};
+};
 
 }  // namespace depthwise::DEPTHWISE_ISA

@@ -63,7 +63,8 @@ class TransformedImages {
     const Axis rows = RowAxis(g, i / strips % residues);
     const int64_t t = i % strips * shape_.rows;
     const int64_t last = Min(rows.out_count, t + shape_.rows);
-    if (t < last) ComputeRows(Item{rows, t, last, 0, i / (strips * residues)}, store);
+    if (t >= last) return;
+    ComputeRows(Item{.rows = rows, .first = t, .last = last, .b = i / (strips * residues)}, store);
   }
 
  private:

@@ -92,6 +92,7 @@ inline void RunTransformFilterGradient(const FilterGradientProblem& problem,
         .image = static_cast<const E*>(problem.out_backprop) + b * out.batch +
                  first_channel * out.channel,
         .strides = out,
+        .plane_steps = PlaneStepsOf<A>({first_channel, channels, 1}, out.channel),
         .plane_step = 0,
         .in_width = given.out_width,
         .first_column = 0,
