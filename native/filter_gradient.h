@@ -10,6 +10,7 @@
 #include "block.h"
 #include "filter_gradient_tile.h"
 #include "flat.h"
+#include "next_block.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -218,9 +219,11 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
         .last_vector = 1,
         .prefetch = false,
     };
+    NextImage<E> next(problem, plan, item, band.b, kCount);
     ring.packed_until = 0;
     for (int64_t t = band.first; t < band.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, band.last - t);
+      next.Fetch(t + rows_used - band.first, band.last - band.first);
       const RowRange range = InputRowsOf(rows, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) { input.Pack(ring, unit, end, rows); });
       // One row at a time begins again at the same place: its ring has one row.
