@@ -299,7 +299,6 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .bias = bias,
         .window_rows = rows.window,
         .row_stride = rows.stride,
-        .column_residues = ColumnResidues(g),
         .columns = item.columns,
         .first_column = in_columns.begin,
         .in_column_step = kCount,

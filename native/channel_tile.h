@@ -70,8 +70,7 @@ struct ChannelArrays {
   const typename S::Accumulator* bias;  // a vector for each vector of channels: see PackBias()
   int64_t window_rows;                  // units under the filter along the height
   int64_t row_stride;                   // between output rows, in units
-  int64_t column_residues;
-  Axis columns;            // of the first residue
+  const ColumnAxes* columns;
   int64_t first_column;    // the input column where rows begin
   int64_t in_column_step;  // between neighbouring columns
   int64_t out_row_step, out_column_step;

@@ -181,7 +181,6 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
         .bias = bias,
         .window_rows = rows.window,
         .row_stride = rows.stride,
-        .column_residues = ColumnResidues(g),
         .columns = item.columns,
         .first_column = 0,
         .in_column_step = in.column,

@@ -123,6 +123,7 @@ inline void DirectFilterGradient(const FilterGradientProblem& problem,
   const Strides& out = problem.out_backprop_strides;
   const ChannelVectors<S> vectors{g.in_channels, plan.peel};
   const int64_t group = item % plan.groups;
+  const ColumnAxes columns(g);
   ForEachStrip(g, plan, item, [&](const Band& band, int64_t first, int64_t last) {
     const Axis& rows = band.rows;
     const E* image = static_cast<const E*>(problem.input) + band.b * in.batch;
@@ -133,8 +134,7 @@ inline void DirectFilterGradient(const FilterGradientProblem& problem,
         .filter_height = g.filter_height,
         .filter_width = g.filter_width,
         .row_stride = rows.stride,
-        .column_residues = ColumnResidues(g),
-        .columns = ColumnAxis(g, 0),
+        .columns = &columns,
         .first_column = 0,
         .in_column_step = in.column,
         .out_row_step = rows.out_step * out.row,
@@ -147,7 +147,7 @@ inline void DirectFilterGradient(const FilterGradientProblem& problem,
     const int64_t rows_together = RowsTogether(rows.stride, rows.window, kChannelRows);
     for (int64_t t = band.first; t < band.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, band.last - t);
-      FilterGradientRows<S>(g, arrays, RowsInPlace(rows, t, rows_used, image, in.row), rows_used,
+      FilterGradientRows<S>(arrays, RowsInPlace(rows, t, rows_used, image, in.row), rows_used,
                             first, last, out_backprop + t * arrays.out_row_step);
       sums.AddPixels(rows_used * (last - first));
     }
@@ -171,6 +171,7 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
   const int64_t first_channel = item % plan.groups * kCount;
   const BlockChannels block{first_channel, Min(kCount, g.OutputChannels() - first_channel),
                             g.channel_multiplier};
+  const ColumnAxes columns(g);
   ForEachStrip(g, plan, item, [&](const Band& band, int64_t first, int64_t last) {
     const Axis& rows = band.rows;
     const ColumnRange in_columns = InputColumnsOf(g, first, last);
@@ -208,8 +209,7 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
         .filter_height = g.filter_height,
         .filter_width = g.filter_width,
         .row_stride = rows.stride,
-        .column_residues = ColumnResidues(g),
-        .columns = ColumnAxis(g, 0),
+        .columns = &columns,
         .first_column = in_columns.begin,
         .in_column_step = kCount,
         .out_row_step = (last - first) * kCount,
@@ -229,7 +229,7 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
       // One row at a time begins again at the same place: its ring has one row.
       const Ring<A> out_ring{buffer, rows_together, arrays.out_row_step};
       out_backprop.Pack(out_ring, t, t + rows_used, out_rows);
-      FilterGradientRows<Plain<S>>(g, arrays, ring.Rows(range), rows_used, first, last, buffer);
+      FilterGradientRows<Plain<S>>(arrays, ring.Rows(range), rows_used, first, last, buffer);
       sums.AddPixels(rows_used * (last - first));
     }
   });

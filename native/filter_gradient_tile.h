@@ -19,8 +19,7 @@ struct FilterGradientArrays {
   typename S::Accumulator* sums;
   int64_t filter_height, filter_width;
   int64_t row_stride;  // between output rows, in units
-  int64_t column_residues;
-  Axis columns;            // of the first residue
+  const ColumnAxes* columns;
   int64_t first_column;    // the input column where input rows begin
   int64_t in_column_step;  // between neighbouring columns
   int64_t out_row_step, out_column_step;
@@ -316,13 +315,13 @@ inline FilterGradientColumnsFunction<S> FindFilterGradientColumns(int64_t width)
 
 // The same for all residues.
 template <class S>
-inline void FilterGradientRows(const Geometry& g, const FilterGradientArrays<S>& arrays,
+inline void FilterGradientRows(const FilterGradientArrays<S>& arrays,
                                const TileRows<typename S::Element>& rows, int64_t rows_used,
                                int64_t first, int64_t last, const typename S::Element* out) {
-  const auto columns = FindFilterGradientColumns<S>(g.filter_width);
-  columns(arrays, arrays.columns, rows, rows_used, first, last, out);
-  for (int64_t residue = 1; residue < arrays.column_residues; ++residue) {
-    columns(arrays, ColumnAxis(g, residue), rows, rows_used, first, last, out);
+  const auto add_columns = FindFilterGradientColumns<S>(arrays.filter_width);
+  Axis place;
+  for (int64_t residue = 0; residue < arrays.columns->Residues(); ++residue) {
+    add_columns(arrays, arrays.columns->Find(residue, &place), rows, rows_used, first, last, out);
   }
 }
 

@@ -137,7 +137,8 @@ struct Axis {
   Taps taps;
 
   __attribute__((always_inline)) int64_t InputCoordinate(int64_t unit) const {
-    return in_first + (planes == 1 ? unit : unit / planes) * in_step;
+    if (planes > 1) unit /= planes;  // (g++ takes x == 1 ? y : y / x for y / x)
+    return in_first + unit * in_step;
   }
 };
 
