@@ -6,6 +6,7 @@
 
 #include "channel_rows.h"
 #include "pack.h"
+#include "pixel_rows.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -58,11 +59,9 @@ inline VectorGroups GroupVectors(const Geometry& g, const Item& item) {
 // in the sets that they share, as where a pixel is a power of two. On Zen 4 each set then waits ten
 // cycles for every line: with a stride of 2 14x14x512 3x3 takes 16 us where 14x14x576 takes 8.
 template <class S>
-inline bool ColumnsCollide(const Axis& rows, const Axis& columns, const Strides& in) {
-  // Of all x86 CPUs so far: 64 sets of 8 ways or more. Only from 9 lines on does it pay, and in
-  // the shorter rows of a dilation from twice as many.
+inline bool ColumnsCollide(const Axis& rows, const Axis& columns, const Strides& in, int64_t room) {
+  // Of all x86 CPUs so far: 64 sets of 8 ways or more.
   constexpr int64_t kWayBytes = 4096;
-  const int64_t room = columns.in_step == 1 ? 9 : 18;
   // Of strides of any size, without overflow: only their remainders count.
   const int64_t step =
       columns.in_step % kWayBytes * (in.column % kWayBytes) * int64_t{sizeof(typename S::Element)};
@@ -80,23 +79,28 @@ inline bool ColumnsCollide(const Axis& rows, const Axis& columns, const Strides&
 // columns cut a row as evenly as seven, 28x28x512 131 to 120, but not elsewhere: 14x14x512 18 to
 // 22, with a stride of 2 7.4 to 8.7.
 template <class S>
-inline bool TakesPairs(const Geometry& g, const Strides& in, int64_t ways) {
+inline bool TakesPairs(const Geometry& g, const Strides& in, int64_t ways, double bytes) {
   if constexpr (!kHasPairs<S>) return false;
   const Axis rows = RowAxis(g, 0), columns = ColumnAxis(g, 0);
   const bool has_phases = g.transposed && (g.stride_height > 1 || g.stride_width > 1);
   const bool has_tile = columns.window == 3 && columns.stride <= 2 &&
                         columns.stride == rows.stride && columns.out_count >= kChannelColumns;
   const auto computed = [&](int64_t tile) { return CeilDiv(columns.out_count, tile) * tile; };
-  const bool are_even = computed(kTileColumns<2>) <= computed(kTileColumns<1>);
+  const bool are_even = 20 * computed(kTileColumns<2>) <= 21 * computed(kTileColumns<1>);
+  // Only from 9 lines on does it pay, and in the shorter rows of a dilation from twice as many, or
+  // if the lines come from far: 33x33x256 with dilation 2 66 and 73, eight of them 926 and 869,
+  // 65x65x256 465 and 395 (same Xeon).
+  const bool is_far = ways > 8 && bytes > kFarBytes;
+  const int64_t room = columns.in_step == 1 || is_far ? 9 : 18;
   return has_tile && (are_even || ways <= 8) && !has_phases && g.channel_multiplier == 1 &&
-         ColumnsCollide<S>(rows, columns, in);
+         ColumnsCollide<S>(rows, columns, in, room);
 }
 
-// Plans the direct kernel; false if layout or type do not allow it, or if one vector of channels
-// has more taps than `limit` bytes can hold.
+// Plans the direct kernel, for `bytes` of input and output together; false if layout or type do not
+// allow it, or if one vector of channels has more taps than `limit` bytes can hold.
 template <class S>
-inline bool PlanDirect(const ForwardProblem& problem, int64_t ways, double limit,
-                       ForwardPlan* plan) {
+inline bool PlanDirect(const ForwardProblem& problem, const PlanOptions& options, double bytes,
+                       double limit, ForwardPlan* plan) {
   if constexpr (kConvertsSlowly<S>) return false;
   const Geometry& g = problem.geometry;
   const bool can_multiply = !g.transposed && kHasLaneMasks<typename S::Element>;
@@ -106,7 +110,9 @@ inline bool PlanDirect(const ForwardProblem& problem, int64_t ways, double limit
     return false;
   }
   plan->algorithm = Algorithm::kDirect;
-  plan->pairs = TakesPairs<S>(g, problem.input_strides, ways);
+  const double bytes_of_thread = bytes / static_cast<double>(options.threads);
+  plan->by_pixels = SuitsPixels<S>(g, bytes_of_thread);
+  plan->pairs = TakesPairs<S>(g, problem.input_strides, options.ways, bytes_of_thread);
   plan->blocks = 1;
   plan->scratch_bytes = DirectGroupVectors<S>(g) * static_cast<int64_t>(PackedVectorBytes<S>(g));
   return true;
@@ -126,7 +132,7 @@ inline int64_t PeeledChannels(const ForwardProblem& problem, const ForwardPlan& 
   // With a stride there is much more input than output.
   if (both > 0 || g.transposed || g.stride_width == 1) return both;
   return ChannelsToAlignment<S>(g.in_channels, problem.input, problem.input_strides, problem.input,
-                                problem.input_strides);
+                                problem.input_strides, plan.by_pixels ? kPixelBytes : kPeeledBytes);
 }
 
 // For the vector of output channels that begins with that one.
@@ -196,6 +202,12 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
         .has_padding = false,
         .spread = spread,
     };
+    if (plan.by_pixels) {
+      for (int64_t t = item.first; t < item.last; ++t) {
+        PixelRow<S>(arrays, RowsInPlace(rows, t, 1, image, in.row), output + t * out.row);
+      }
+      continue;
+    }
     for (int64_t t = item.first; t < item.last; t += rows_together) {
       const int64_t rows_used = Min(rows_together, item.last - t);
       const TileRows<E> tile_rows = RowsInPlace(rows, t, rows_used, image, in.row);

@@ -118,7 +118,7 @@ ForwardPlan PlanSums(const ForwardProblem& problem, const PlanOptions& options) 
   const int64_t threads = options.threads;
   const Geometry& g = problem.geometry;
   ForwardPlan plan{};
-  if (PlanDirect<S>(problem, options.ways, kScratchBytes, &plan)) {
+  if (PlanDirect<S>(problem, options, DataBytes<S>(g), kScratchBytes, &plan)) {
     if (threads > 1) plan.blocks = BlocksOfImage<S>(g, threads);
     SplitRows<S>(g, g.batch * plan.blocks, 1, threads, &plan);
     return plan;

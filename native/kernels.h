@@ -65,6 +65,7 @@ struct ForwardPlan {
   bool prefetch;          // the input is fetched ahead
   bool stream;            // full vectors of the output are stored past the caches
   bool pairs;             // kDirect: vectors of channels are computed two at a time
+  bool by_pixels;         // kDirect: outputs are computed one by one, see pixel_rows.h
   bool repair_borders;    // packed, but the filter is not finite: see ForwardKernels::repair
 
   // The rest is used by the packed kernels alone.

@@ -95,7 +95,8 @@ inline constexpr int64_t kPeeledBytes = 768;
 // in every pixel; 0 if there is none, or if a pixel is too small for that to gain anything.
 template <class S>
 inline int64_t ChannelsToAlignment(int64_t channels, const void* a, const Strides& a_strides,
-                                   const void* b, const Strides& b_strides) {
+                                   const void* b, const Strides& b_strides,
+                                   int64_t least_bytes = kPeeledBytes) {
   constexpr int64_t kSize = sizeof(typename S::Element);
   constexpr int64_t kBytes = kLanes<typename S::Accumulator> * kSize;
   const auto a_offset = static_cast<int64_t>(reinterpret_cast<uintptr_t>(a) % kBytes);
@@ -103,7 +104,7 @@ inline int64_t ChannelsToAlignment(int64_t channels, const void* a, const Stride
   const int64_t steps = a_strides.column | a_strides.row | a_strides.batch | b_strides.column |
                         b_strides.row | b_strides.batch;
   const bool is_uniform = a_offset == b_offset && steps * kSize % kBytes == 0;
-  return is_uniform && channels * kSize >= kPeeledBytes ? (kBytes - a_offset) % kBytes / kSize : 0;
+  return is_uniform && channels * kSize >= least_bytes ? (kBytes - a_offset) % kBytes / kSize : 0;
 }
 
 // The most taps that an item has of one output channel.

@@ -57,6 +57,19 @@ def colliding_cases() -> Iterator[Case]:
     yield Case((4, 30), (2, 3), 512, dilations=(1, 4))
 
 
+def single_pixel_cases() -> Iterator[Case]:
+    """Yield windows that do not overlap, over pixels long enough to be computed one by one."""
+    for filter_size, strides in (
+        ((3, 3), (3, 3)),
+        ((3, 3), (4, 3)),
+        ((4, 5), (4, 6)),
+        ((9, 1), (10, 2)),
+    ):
+        yield Case((11, 13), filter_size, 130, strides=strides)
+        yield Case((10, 17), filter_size, 192, strides=strides, padding="VALID", batch=2)
+        yield Case((9, 10), filter_size, 128, strides=strides, padding=((7, 0), (2, 9)))
+
+
 def image_size_cases() -> Iterator[Case]:
     constants = tile_constants()
     widths = sorted({n for c in constants for n in edges(c["tile_columns"])} | set(PRIMES))
@@ -223,6 +236,8 @@ def larger_than_cache_cases() -> Iterator[Case]:
     yield Case((28, 32), (5, 5), 48)
     yield Case((30, 31), (4, 4), 33, padding="VALID")
     yield Case((32, 48), (3, 3), 16, 2, strides=(2, 2))
+    yield Case((14, 15), (3, 3), 272, strides=(2, 2))
+    yield Case((13, 20), (3, 3), 256, dilations=(2, 2))
     yield Case((64, 64), (5, 5), 4)
 
 
@@ -265,6 +280,7 @@ def all_cases() -> list[Case]:
     families = (
         channel_cases,
         colliding_cases,
+        single_pixel_cases,
         image_size_cases,
         filter_cases,
         multiplier_cases,
