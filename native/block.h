@@ -268,7 +268,7 @@ __attribute__((noinline)) void StoreRows(const ForwardProblem& problem, const Fo
 
 template <class S>
 inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, const Item& item,
-                      void* scratch) {
+                      const ColumnAxes& axes, void* scratch) {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   constexpr int kCount = kLanes<A>;
@@ -299,7 +299,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .bias = bias,
         .window_rows = rows.window,
         .row_stride = rows.stride,
-        .columns = item.columns,
+        .columns = &axes,
         .first_column = in_columns.begin,
         .in_column_step = kCount,
         .out_row_step = columns * kCount,
@@ -332,8 +332,9 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
 template <class S>
 inline void RunBlock(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                      int64_t end, void* scratch) {
+  const ColumnAxes columns(problem.geometry);
   for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
-    BlockItem<S>(problem, plan, parts.Part(), scratch);
+    BlockItem<S>(problem, plan, parts.Part(), columns, scratch);
   }
 }
 

@@ -27,7 +27,7 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
   for (; residue < residue_end; ++residue) {
     // Not a copy: that took 5x5 of 7x7 planes 8% longer.
     const Axis& axis = arrays.columns->Find(residue, &place);
-    const int64_t begin = first == 0 ? 0 : first / axis.out_step;
+    const int64_t begin = FloorDiv(first, axis.out_step);
     const int64_t end = ColumnsEnd(axis, last);
     const auto* taps = arrays.taps + axis.taps.before * arrays.window_rows * kVectorLanes;
     for (int64_t t = begin; t < end; t += kColumns) {
@@ -36,7 +36,8 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
       if (missing <= Min(t - begin, kColumns / 2)) t -= missing;
       const ColumnTile columns = ColumnTileAt(axis, t, Min(kColumns, end - t));
       TileRows<E> tile_rows = rows;
-      // Not by InputCoordinate(), which divides for planes that columns do not have.
+      // Not by InputCoordinate(): its branch for planes, which columns do not have, took 5x5 of 7x7
+      // planes 5% longer.
       tile_rows.row += (axis.in_first + t * axis.stride * axis.in_step - arrays.first_column) *
                        arrays.in_column_step;
       E* to = out + (residue + t * axis.out_step - first) * arrays.out_column_step;

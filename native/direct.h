@@ -1,7 +1,8 @@
 // The direct kernel: NHWC images read in place. Only the taps are packed.
 //
 // Order of the loops: image, pair of output rows, column tile, channels innermost, so that memory
-// is read and written in sequence; but a few vectors of channels at a time, see VectorGroups.
+// is read and written in sequence; but a few vectors of channels at a time, see VectorGroups. Where
+// windows share little, single pixels in place of tiles, see pixel_rows.h.
 #pragma once
 
 #include "channel_rows.h"
@@ -79,19 +80,21 @@ inline bool ColumnsCollide(const Axis& rows, const Axis& columns, const Strides&
 // columns cut a row as evenly as seven, 28x28x512 131 to 120, but not elsewhere: 14x14x512 18 to
 // 22, with a stride of 2 7.4 to 8.7.
 template <class S>
-inline bool TakesPairs(const Geometry& g, const Strides& in, int64_t ways, double bytes) {
+inline bool TakesPairs(const Geometry& g, const Strides& in, int64_t ways, bool is_far) {
   if constexpr (!kHasPairs<S>) return false;
   const Axis rows = RowAxis(g, 0), columns = ColumnAxis(g, 0);
   const bool has_phases = g.transposed && (g.stride_height > 1 || g.stride_width > 1);
   const bool has_tile = columns.window == 3 && columns.stride <= 2 &&
                         columns.stride == rows.stride && columns.out_count >= kChannelColumns;
   const auto computed = [&](int64_t tile) { return CeilDiv(columns.out_count, tile) * tile; };
-  const bool are_even = 20 * computed(kTileColumns<2>) <= 21 * computed(kTileColumns<1>);
-  // Only from 9 lines on does it pay, and in the shorter rows of a dilation from twice as many, or
-  // if the lines come from far: 33x33x256 with dilation 2 66 and 73, eight of them 926 and 869,
-  // 65x65x256 465 and 395 (same Xeon).
-  const bool is_far = ways > 8 && bytes > kFarBytes;
-  const int64_t room = columns.in_step == 1 || is_far ? 9 : 18;
+  // Only from 9 lines on does it pay, and in the shorter rows of a dilation from twice as many; but
+  // there from 9, too, and with up to a twentieth more columns, where larger sets are filled from
+  // far: 65x65x256 with dilation 2 takes 395 instead of 465, eight images of 33x33x256 869 instead
+  // of 926, but a single one, which is near, 73 instead of 66 (Xeon, model 167).
+  const bool is_dilated = columns.in_step > 1, is_filled_from_far = is_far && ways > 8;
+  const int64_t room = is_dilated && !is_filled_from_far ? 18 : 9;
+  const int64_t more = is_dilated && is_filled_from_far ? computed(kTileColumns<1>) / 20 : 0;
+  const bool are_even = computed(kTileColumns<2>) <= computed(kTileColumns<1>) + more;
   return has_tile && (are_even || ways <= 8) && !has_phases && g.channel_multiplier == 1 &&
          ColumnsCollide<S>(rows, columns, in, room);
 }
@@ -110,9 +113,9 @@ inline bool PlanDirect(const ForwardProblem& problem, const PlanOptions& options
     return false;
   }
   plan->algorithm = Algorithm::kDirect;
-  const double bytes_of_thread = bytes / static_cast<double>(options.threads);
-  plan->by_pixels = SuitsPixels<S>(g, bytes_of_thread);
-  plan->pairs = TakesPairs<S>(g, problem.input_strides, options.ways, bytes_of_thread);
+  plan->by_pixels = SuitsPixels<S>(g, bytes, options.threads);
+  const bool is_far = bytes > kFarBytes * static_cast<double>(options.threads);
+  plan->pairs = TakesPairs<S>(g, problem.input_strides, options.ways, is_far);
   plan->blocks = 1;
   plan->scratch_bytes = DirectGroupVectors<S>(g) * static_cast<int64_t>(PackedVectorBytes<S>(g));
   return true;
@@ -150,7 +153,7 @@ inline SpreadLoad<S> SpreadLoadOf(int64_t channel, int64_t multiplier) {
 
 template <class S>
 inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, const Item& item,
-                       void* scratch) {
+                       const ColumnAxes& columns, void* scratch) {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   constexpr int64_t kCount = kLanes<A>;
@@ -166,7 +169,9 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
   const ChannelVectors<S> vectors{g.OutputChannels(), PeeledChannels<S>(problem, plan)};
   const int64_t block = CeilDiv(vectors.Count(), plan.blocks);
   const int64_t end = Min(vectors.Count(), (item.block + 1) * block);
-  const VectorGroups groups = GroupVectors<S>(g, item);
+  const VectorGroups groups = plan.by_pixels
+                                  ? VectorGroups{DirectGroupVectors<S>(g), DirectGroupVectors<S>(g)}
+                                  : GroupVectors<S>(g, item);
   for (int64_t first = item.block * block; first < end; first += groups.packed) {
     const int64_t last = Min(end, first + groups.packed);
     A* to = taps;
@@ -187,7 +192,7 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
         .bias = bias,
         .window_rows = rows.window,
         .row_stride = rows.stride,
-        .columns = item.columns,
+        .columns = &columns,
         .first_column = 0,
         .in_column_step = in.column,
         .out_row_step = rows.out_step * out.row,
@@ -237,8 +242,9 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
 template <class S>
 inline void RunDirect(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                       int64_t end, void* scratch) {
+  const ColumnAxes columns(problem.geometry);
   for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
-    DirectItem<S>(problem, plan, parts.Part(), scratch);
+    DirectItem<S>(problem, plan, parts.Part(), columns, scratch);
   }
 }
 

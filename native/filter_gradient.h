@@ -171,6 +171,9 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
   const int64_t first_channel = item % plan.groups * kCount;
   const BlockChannels block{first_channel, Min(kCount, g.OutputChannels() - first_channel),
                             g.channel_multiplier};
+  const BlockChannels out_block{first_channel, block.channels, 1};
+  const auto in_steps = PlaneStepsOf<A>(block, in.channel);
+  const auto out_steps = PlaneStepsOf<A>(out_block, out.channel);
   const ColumnAxes columns(g);
   ForEachStrip(g, plan, item, [&](const Band& band, int64_t first, int64_t last) {
     const Axis& rows = band.rows;
@@ -181,18 +184,18 @@ inline void PackedFilterGradient(const FilterGradientProblem& problem,
         .image = static_cast<const E*>(problem.input) + band.b * in.batch +
                  block.FirstInput() * in.channel,
         .strides = in,
-        .plane_steps = PlaneStepsOf<A>(block, in.channel),
+        .plane_steps = in_steps,
         .plane_step = 0,
         .in_width = g.in_width,
         .first_column = in_columns.begin,
         .columns = in_columns.end - in_columns.begin,
     };
     const BlockPacker<S> out_backprop{
-        .block = {block.first_channel, block.channels, 1},
+        .block = out_block,
         .image = static_cast<const E*>(problem.out_backprop) + band.b * out.batch +
                  first_channel * out.channel,
         .strides = out,
-        .plane_steps = PlaneStepsOf<A>({block.first_channel, block.channels, 1}, out.channel),
+        .plane_steps = out_steps,
         .plane_step = 0,
         .in_width = g.out_width,
         .first_column = first,

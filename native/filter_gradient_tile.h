@@ -248,7 +248,7 @@ inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const A
                       rows_used == kChannelRows;
   const int64_t tile_columns = is_3x3 ? kChannelColumns : kGradientColumns;
   const int64_t end = ColumnsEnd(axis, last);
-  for (int64_t t = first / axis.out_step; t < end; t += tile_columns) {
+  for (int64_t t = FloorDiv(first, axis.out_step); t < end; t += tile_columns) {
     const ColumnTile columns = ColumnTileAt(axis, t, Min(tile_columns, end - t));
     TileRows<typename S::Element> tile_rows = rows;
     tile_rows.row += (axis.InputCoordinate(columns.t * axis.stride) - arrays.first_column) *

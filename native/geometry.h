@@ -98,6 +98,12 @@ static inline int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
 // time.
 static inline int64_t CeilDiv(int64_t a, int64_t b) { return b == 1 ? a : a / b + (a % b > 0); }
 
+// The same rounded down, of an a that is not negative. (g++ takes b == 1 ? a : a / b for a / b.)
+static inline int64_t FloorDiv(int64_t a, int64_t b) {
+  if (b > 1) a /= b;
+  return a;
+}
+
 static inline int64_t GreatestCommonDivisor(int64_t a, int64_t b) {
   if (a == 1 || b == 1) return 1;
   while (b != 0) {
@@ -137,8 +143,7 @@ struct Axis {
   Taps taps;
 
   __attribute__((always_inline)) int64_t InputCoordinate(int64_t unit) const {
-    if (planes > 1) unit /= planes;  // (g++ takes x == 1 ? y : y / x for y / x)
-    return in_first + unit * in_step;
+    return in_first + FloorDiv(unit, planes) * in_step;
   }
 };
 
@@ -175,10 +180,10 @@ static inline Axis MakeAxis(const AxisSizes& sizes, int64_t residue) {
   Axis axis{};
   axis.out_first = residue;
   if (!sizes.transposed) {
-    axis.out_step = divisor == 1 ? sizes.dilation : sizes.dilation / divisor;
+    axis.out_step = FloorDiv(sizes.dilation, divisor);
     axis.in_first = residue * sizes.stride - sizes.pad_before;
     axis.in_step = sizes.dilation;
-    axis.stride = divisor == 1 ? sizes.stride : sizes.stride / divisor;
+    axis.stride = FloorDiv(sizes.stride, divisor);
     axis.taps = TapsOf(sizes, 0);
   } else {
     const int64_t tap_step = sizes.stride / divisor;

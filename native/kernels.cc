@@ -23,10 +23,6 @@ namespace depthwise::DEPTHWISE_ISA {
 // Scratch memory that one thread may use; the promise to users is 2 MB.
 inline constexpr double kScratchBytes = 1792 * 1024;
 
-// From this much data on the next rows of the input are fetched ahead, since they may be in memory
-// only.
-inline constexpr double kPrefetchBytes = 8 << 20;
-
 // Threads finish together if there are some items for each. Of the channels of a pixel each should
 // have some vectors that follow each other.
 inline constexpr int64_t kItemsPerThread = 4;

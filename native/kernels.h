@@ -94,6 +94,12 @@ struct FilterGradientProblem {
 // Of so many taps an output takes as long to read and write as to compute, or longer.
 inline constexpr double kFewTaps = 9;
 
+// From this much data on, input and output together, the next rows of the input are fetched ahead,
+// since they may be in memory only.
+inline constexpr double kPrefetchBytes = 8 << 20;
+// If a thread reads and writes more, the second-level cache of today's servers does not keep it.
+inline constexpr double kFarBytes = 2.25 * 1024 * 1024;
+
 // What a plan depends on besides its problem.
 struct PlanOptions {
   int64_t threads;

@@ -102,7 +102,7 @@ inline void PackFilter(const ForwardProblem& problem, const Axis& rows, const Ta
   }
   for (int64_t u = 0; u < rows.window; ++u) {
     const int64_t plane = rows.planes == 1 ? 0 : u % rows.planes;
-    const int64_t di = rows.taps.first + (rows.planes == 1 ? u : u / rows.planes) * rows.taps.step;
+    const int64_t di = rows.taps.first + FloorDiv(u, rows.planes) * rows.taps.step;
     const auto* tap =
         filter + (di * g.filter_width + columns.first) * strides.tap + plane * strides.channel;
     for (int64_t v = 0; v < columns.count; ++v, tap += columns.step * strides.tap) {

@@ -1,26 +1,29 @@
 // Rows of output pixels one by one, all channels innermost, for the direct kernel. No load is
 // shared between outputs, and every tap is loaded for each. But memory is read in as many sequences
 // as a window has rows, as by a few copies, where a tile reads some vectors of dozens of pixels in
-// turn: that is faster where windows share little and the input lies beyond the second-level cache.
+// turn: that is faster where windows share nothing, and where they share little from afar.
 #pragma once
 
 #include "channel_tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// If a thread reads and writes more, the second-level cache of today's servers does not keep it.
-inline constexpr double kFarBytes = 2.25 * 1024 * 1024;
-// Beyond this the tiles, which then fetch ahead, are faster, but for the longest pixels.
-inline constexpr double kMostPixelDataBytes = 8 << 20;
-inline constexpr int64_t kPixelBytes = 256, kLongPixelBytes = 1024;
+// Pixels of fewer bytes are too short to be read in sequence: 30x30x32 3x3 with a stride of 3
+// takes 2.0 by tiles and 2.3 us so.
+inline constexpr int64_t kPixelBytes = 256;
+// Where the tiles fetch ahead only longer pixels are as fast: from memory 8x56x56x128 3x3 with a
+// stride of 2 takes 798 by tiles and 881 so, 8x56x56x256 1655 and 1694, 32x14x14x512 877 and 819;
+// with all data in the last-level cache 747 and 625, 1452 and 1170, 807 and 604.
+inline constexpr int64_t kLongPixelBytes = 1024;
 
-// Whether the direct kernel computes single pixels rather than tiles: where windows do not overlap,
-// and 3x3 with a stride of 2 whose data are far. In turns, with all data in the last-level cache
-// (Xeon, model 167): 57x57x96 3x3 stride 3 23.8 and 18.9 us, 7x7 stride 7 27.2 and 20.7, 112x112x64
-// 3x3 stride 2 144 and 134, 3x53x47x100 146 and 123, 56x56x256 151 and 134; but 56x56x128 42 and
-// 50, and from memory 8x56x56x128 798 and 881. 16-bit types convert each load.
+// Whether the direct kernel computes single pixels rather than tiles: windows of nine taps or more
+// that do not overlap (2x2 with a stride of 2 takes 9% longer so), and 3x3 with a stride of 2 where
+// a thread's data are far; 16-bit types, which convert each load, have the first alone. Windows
+// that do not overlap gain wherever the data are: with a stride of 3 from memory 4x57x57x256 934
+// and 721, 32x112x112x64 9100 and 7930; 57x57x128 of bfloat16 32 and 22. (Xeon, model 167;
+// docs/kernels.md has more.) `bytes` are those of input and output together.
 template <class S>
-inline bool SuitsPixels(const Geometry& g, double bytes_of_thread) {
+inline bool SuitsPixels(const Geometry& g, double bytes, int64_t threads) {
   constexpr int64_t kSize = sizeof(typename S::Element);
   const int64_t pixel = g.in_channels * kSize;
   if (g.transposed || g.channel_multiplier > 1 || g.dilation_height > 1 || g.dilation_width > 1 ||
@@ -32,8 +35,8 @@ inline bool SuitsPixels(const Geometry& g, double bytes_of_thread) {
   }
   const bool is_3x3 =
       g.filter_height == 3 && g.filter_width == 3 && g.stride_height == 2 && g.stride_width == 2;
-  return is_3x3 && kSize >= 4 && bytes_of_thread >= kFarBytes &&
-         (bytes_of_thread <= kMostPixelDataBytes || pixel >= kLongPixelBytes);
+  return is_3x3 && kSize >= 4 && bytes >= kFarBytes * static_cast<double>(threads) &&
+         (bytes <= kPrefetchBytes || pixel >= kLongPixelBytes);
 }
 
 // What an output pixel reads: of its window the part that is inside the image.
@@ -86,7 +89,7 @@ inline void PixelRow(const ChannelArrays<S>& arrays, const TileRows<typename S::
     const int64_t begin = Min(axis.window, Max(0, axis.unit_begin - unit));
     const int64_t end = Max(begin, Min(axis.window, axis.unit_end - unit));
     const PixelWindow<S> window{
-        .input = rows.row + axis.in_first * arrays.in_column_step + (unit + begin) * column_step,
+        .input = rows.row + (axis.in_first + (unit + begin) * axis.in_step) * arrays.in_column_step,
         .row_step = rows.row_step,
         .column_step = column_step,
         .first_tap = rows.row_begin * axis.window + begin,

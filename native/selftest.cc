@@ -91,6 +91,16 @@ Geometry DrawGeometry(Random& random, int64_t lanes) {
     g.dilation_height = Pick(random, 1, 3);
     g.dilation_width = Pick(random, 1, 4);
   }
+  // Windows that do not overlap, over pixels long enough for pixel_rows.h.
+  if (Pick(random, 0, 11) == 0) {
+    g.channels_last = true;
+    g.in_channels = Pick(random, 128, 133);
+    g.channel_multiplier = g.dilation_height = g.dilation_width = 1;
+    g.filter_height = Pick(random, 3, 4);
+    g.filter_width = Pick(random, 3, 4);
+    g.stride_height = g.filter_height + Pick(random, 0, 1);
+    g.stride_width = g.filter_width + Pick(random, 0, 1);
+  }
   g.pad_top = Pick(random, 0, 4);
   g.pad_left = Pick(random, 0, 4);
   const auto out_size = [&](int64_t in, int64_t before, int64_t after, int64_t filter,

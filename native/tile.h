@@ -153,6 +153,8 @@ class ColumnAxes {
   explicit ColumnAxes(const Geometry& g) : geometry_(g), residues_(ColumnResidues(g)) {
     for (int64_t i = 0; i < Min(residues_, kKept); ++i) axes_[i] = ColumnAxis(g, i);
   }
+  ColumnAxes(const ColumnAxes&) = delete;
+  ColumnAxes& operator=(const ColumnAxes&) = delete;
 
   int64_t Residues() const { return residues_; }
   const Axis& First() const { return axes_[0]; }
@@ -174,7 +176,6 @@ class ColumnAxes {
 // image.
 struct Item {
   Axis rows;
-  const ColumnAxes* columns;
   int64_t first, last;
   int64_t block, b;
 };
@@ -199,9 +200,7 @@ class Parts {
         items_(end - begin),
         chunk_(begin % chunks_),
         group_(begin / chunks_ % groups_),
-        residue_(group_ * plan.residues_per_item),
-        columns_(g) {
-    part_.columns = &columns_;
+        residue_(group_ * plan.residues_per_item) {
     part_.block = begin / (chunks_ * groups_) % plan.blocks;
     part_.b = begin / (chunks_ * groups_ * plan.blocks);
     Fill();
@@ -242,7 +241,6 @@ class Parts {
   int64_t items_;  // that are left
   int64_t chunk_, group_, residue_;
   int64_t residue_of_rows_ = -1;
-  const ColumnAxes columns_;
   Item part_{};
 };
 

@@ -64,7 +64,7 @@ class TransformedImages {
     const int64_t t = i % strips * shape_.rows;
     const int64_t last = Min(rows.out_count, t + shape_.rows);
     if (t >= last) return;
-    ComputeRows(Item{.rows = rows, .first = t, .last = last, .b = i / (strips * residues)}, store);
+    ComputeRows(Item{rows, t, last, 0, i / (strips * residues)}, store);
   }
 
  private:

@@ -25,6 +25,7 @@ from families import (
     multiplier_cases,
     padding_cases,
     row_cases,
+    single_pixel_cases,
     stride_cases,
 )
 from operations import (
@@ -47,6 +48,7 @@ CASES = [
     *list(filter_cases())[::2],
     *list(multiplier_cases())[::2],
     *list(stride_cases())[::3],
+    *single_pixel_cases(),
     *list(dilation_cases())[::3],
     *padding_cases(),
     *row_cases(),

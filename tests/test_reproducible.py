@@ -46,6 +46,11 @@ CASES = [
     # computes a few for all of them (VectorGroups in native/direct.h).
     Case((53, 54), (7, 7), 70),
     Case((62, 60), (6, 6), 44, 2),
+    # Single pixels (native/pixel_rows.h), on any number of threads; and on one alone, where several
+    # find their shares in their caches; pairs of vectors, likewise.
+    Case((20, 23), (3, 3), 80, strides=(3, 3)),
+    Case((58, 57), (3, 3), 256, strides=(2, 2)),
+    Case((37, 36), (3, 3), 256, dilations=(2, 2)),
     # Fewer items than threads: pieces of columns (native/column_pieces.h).
     Case((1, 4100), (1, 31), 5),
     Case((4100, 1), (31, 1), 5),
