@@ -1,6 +1,7 @@
 // The register tile whose vectors are channels: two output rows x a few output columns of one
 // vector of channels. It reads [rows, columns, channels] either straight from an NHWC array (then
-// taps on padding are skipped) or from packed rows with zero padding. Called by channel_rows.h.
+// taps on padding are skipped) or from packed rows with zero padding. Called by channel_rows.h;
+// pixel_rows.h has its arrays, too.
 #pragma once
 
 #include "shuffle.h"

@@ -37,7 +37,7 @@ inline typename S::Accumulator DefinitionSum(const ForwardProblem& problem, cons
     const auto* tap_row = filter + di * g.filter_width * taps.tap + plane * taps.channel;
     for (int64_t v = column_begin; v < column_end; ++v) {
       const int64_t dj = columns.taps.first + v * columns.taps.step;
-      const A x = S::LoadOne(row + columns.InputCoordinate(column_unit + v) * in.column);
+      const A x = S::LoadOne(row + columns.ColumnCoordinate(column_unit + v) * in.column);
       sum += x * S::LoadOne(tap_row + dj * taps.tap);
     }
   }

@@ -251,7 +251,7 @@ inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const A
   for (int64_t t = FloorDiv(first, axis.out_step); t < end; t += tile_columns) {
     const ColumnTile columns = ColumnTileAt(axis, t, Min(tile_columns, end - t));
     TileRows<typename S::Element> tile_rows = rows;
-    tile_rows.row += (axis.InputCoordinate(columns.t * axis.stride) - arrays.first_column) *
+    tile_rows.row += (axis.ColumnCoordinate(columns.t * axis.stride) - arrays.first_column) *
                      arrays.in_column_step;
     const auto* tile_out =
         out + (axis.out_first + columns.t * axis.out_step - first) * arrays.out_column_step;

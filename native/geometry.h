@@ -143,7 +143,12 @@ struct Axis {
   Taps taps;
 
   __attribute__((always_inline)) int64_t InputCoordinate(int64_t unit) const {
-    return in_first + FloorDiv(unit, planes) * in_step;
+    return ColumnCoordinate(FloorDiv(unit, planes));
+  }
+  // The same along the width, where there are no planes: to look for them in each tile took 5x5 of
+  // 7x7 pixels in NCHW 5% longer.
+  __attribute__((always_inline)) int64_t ColumnCoordinate(int64_t unit) const {
+    return in_first + unit * in_step;
   }
 };
 

@@ -89,7 +89,7 @@ inline void PixelRow(const ChannelArrays<S>& arrays, const TileRows<typename S::
     const int64_t begin = Min(axis.window, Max(0, axis.unit_begin - unit));
     const int64_t end = Max(begin, Min(axis.window, axis.unit_end - unit));
     const PixelWindow<S> window{
-        .input = rows.row + (axis.in_first + (unit + begin) * axis.in_step) * arrays.in_column_step,
+        .input = rows.row + axis.ColumnCoordinate(unit + begin) * arrays.in_column_step,
         .row_step = rows.row_step,
         .column_step = column_step,
         .first_tap = rows.row_begin * axis.window + begin,

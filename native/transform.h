@@ -97,7 +97,7 @@ class TransformedImages {
             .count = count,
             .unit_begin = Max(0, column_axis.unit_begin - t),
             .unit_end = Min(column_axis.unit_end - t, count - 1 + column_axis.window),
-            .offset = (column_axis.InputCoordinate(t) - in_columns.begin) * kCount,
+            .offset = (column_axis.ColumnCoordinate(t) - in_columns.begin) * kCount,
             .step = column_axis.in_step * kCount,
         };
         const int64_t out_step = column_axis.out_step * kCount;
