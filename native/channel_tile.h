@@ -81,8 +81,9 @@ struct ChannelArrays {
   // Vectors, from fetch_first on, that share in fetching the input of the next two output rows
   // ahead; 0 if nothing is fetched.
   int64_t fetch_first, fetch_shares;
-  bool stream;       // store past the caches
-  bool has_padding;  // columns outside the image are there, and zero
+  bool fetches_next_tile;  // see PrefetchNextTile()
+  bool stream;             // store past the caches
+  bool has_padding;        // columns outside the image are there, and zero
   // One for each vector from first_vector on, or null if the channel multiplier is 1.
   const SpreadLoad<S>* spread;
 
@@ -157,8 +158,8 @@ struct ChannelTile {
   Steps out_steps;                 // between output columns
   int64_t second = 0;              // of a pair of vectors: how far from the first
 
-  // `place` is that of the first input channel in the first column, relative to the rows; `out` that
-  // of the first output channel.
+  // `place` is that of the first input channel in the first column, relative to the rows; `out`
+  // that of the first output channel.
   template <class Load>
   DEPTHWISE_INLINE void Run(const Load& load, int64_t place, const A* taps, const A* bias,
                             E* out) const {
@@ -354,9 +355,42 @@ __attribute__((noinline)) void PrefetchNextRows(const ChannelArrays<S>& arrays,
                                                 const TileRows<typename S::Element>& rows,
                                                 int64_t offset, int64_t size, int64_t v) {
   constexpr int64_t kSize = sizeof(typename S::Element);
-  PrefetchShare(rows.row + offset + (rows.row_end - rows.row_begin) * rows.row_step, rows.row_step * kSize,
-                kChannelRows * arrays.row_stride, size * kSize, v - arrays.fetch_first,
-                arrays.fetch_shares);
+  PrefetchShare(rows.row + offset + (rows.row_end - rows.row_begin) * rows.row_step,
+                rows.row_step * kSize, kChannelRows * arrays.row_stride, size * kSize,
+                v - arrays.fetch_first, arrays.fetch_shares);
+}
+
+// Fetches what a tile has of a vector of channels in as many bytes in sequence, from two rows.
+template <class S>
+DEPTHWISE_INLINE void FetchTileShare(const typename S::Element* row, int64_t row_step,
+                                     void (*fetch)(const void*)) {
+  constexpr int64_t kCount = kChannelColumns * kLanes<typename S::Accumulator>;
+  constexpr int64_t kLine = 64 / sizeof(typename S::Element);
+#pragma GCC unroll 2
+  for (int i = 0; i < kChannelRows; ++i, row = Step(row, row_step)) {
+#pragma GCC unroll 8
+    for (int64_t k = 0; k < kCount; k += kLine) fetch(row + k);
+  }
+}
+
+// Fetches a share of what the next tile of a row is the first to touch: its outputs, to be written,
+// and for 3x3 without a stride the last two rows of its input. The vectors of channels take turns,
+// so that memory is touched in sequence and a tile early, not a line for each pixel when it is
+// needed.
+template <class S, bool kInput>
+DEPTHWISE_INLINE void PrefetchNextTile(const ChannelArrays<S>& arrays,
+                                       const TileRows<typename S::Element>& rows, int64_t offset,
+                                       const typename S::Element* out, int64_t v) {
+  constexpr int64_t kCount = kChannelColumns * kLanes<typename S::Accumulator>;
+  const int64_t share = (v - arrays.first_vector) * kCount;
+  FetchTileShare<S>(out + kChannelColumns * arrays.out_column_step + share, arrays.out_row_step,
+                    PrefetchForWrite);
+  if constexpr (kInput) {
+    const int64_t row = rows.row_end - rows.row_begin - kChannelRows;
+    FetchTileShare<S>(
+        rows.row + row * rows.row_step + offset + kChannelColumns * arrays.in_column_step + share,
+        rows.row_step, Prefetch);
+  }
 }
 
 // Computes a tile for all vectors of channels. `offset` is its first column, in elements from where
@@ -394,6 +428,9 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
   for (int64_t v = arrays.first_vector; v < arrays.last_vector; v += kVectors) {
     for (int64_t i = v; fetches && i < v + kVectors; ++i) {
       PrefetchNextRows(arrays, rows, offset, columns.count * axis.stride * unit_step, i);
+    }
+    if (arrays.fetches_next_tile) {
+      PrefetchNextTile<S, kHeight != 0 && kStride == 1>(arrays, rows, offset, out, v);
     }
     const int64_t channel = arrays.vectors.First(v);
     if constexpr (kVectors > 1) tile.second = arrays.vectors.First(v + 1) - channel;
