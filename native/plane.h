@@ -114,6 +114,12 @@ struct PlaneTile {
         tap[di][dj] = Channels(taps + (di * 3 + dj) * arrays.taps_step);
       }
     }
+    LaneMask<E> mask[3 * kVectors] = {};
+#pragma GCC unroll 6
+    for (int i = 0; kMasked && i < 3 * kVectors; ++i) {
+      mask[i] = masks[i];
+      PinMask(mask[i]);
+    }
     const E* row = rows.row;
     ForEachSize<kRows + 2>([&](auto size) DEPTHWISE_INLINE_LAMBDA {
       constexpr int r = decltype(size)::value;
@@ -122,7 +128,8 @@ struct PlaneTile {
       for (int dj = 0; dj < 3; ++dj) {
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) {
-          V x = Load(row, dj, v);
+          const E* const from = row + dj * arrays.tap_step + v * VectorStep();
+          V x = kMasked ? S::LoadMasked(from, mask[dj * kVectors + v]) : S::Load(from);
           Pin(x);
 #pragma GCC unroll 3
           for (int i = r < 3 ? 0 : r - 2; i <= (r < kRows ? r : kRows - 1); ++i) {
@@ -189,17 +196,72 @@ struct PlaneTile {
         }
       }
     };
-    ForEachInputRow<kRows>(rows, arrays.window_rows, 1, rows_used, step);
+    if (rows_used == kRows && arrays.window_rows >= kRows) {
+      ForEachInputRowInOrder<kRows>(rows, arrays.window_rows, step);
+    } else {
+      ForEachInputRow<kRows>(rows, arrays.window_rows, 1, rows_used, step);
+    }
   }
 };
 
+// The masks of the tiles at the ends of rows, which all rows have in common: of each phase of the
+// first strip and of later ones, and of a strip of one vector at the end.
+template <class S>
+class EndMasks {
+ public:
+  using E = typename S::Element;
+  static int64_t Slots(int64_t phases) { return 2 * phases + 1; }
+  static int64_t Bytes(int64_t phases, int64_t filter_width) {
+    return Slots(phases) *
+           (int64_t{sizeof(int64_t)} + filter_width * kPlaneVectors * int64_t{sizeof(LaneMask<E>)});
+  }
+
+  EndMasks(void* memory, int64_t phases, int64_t filter_width)
+      : slots_(Slots(phases)),
+        size_(filter_width * kPlaneVectors),
+        masks_(static_cast<LaneMask<E>*>(memory)),
+        places_(reinterpret_cast<int64_t*>(masks_ + slots_ * size_)) {
+    Clear();
+  }
+  // For tiles of another kind.
+  void Clear() {
+    for (int64_t slot = 0; slot < slots_; ++slot) places_[slot] = -1;
+  }
+  // Those of a tile of so many vectors, vector_step elements apart, that begins at element `place`
+  // of the output: [filter_width, vectors].
+  DEPTHWISE_INLINE const LaneMask<E>* Find(const PlaneArrays<S>& arrays, int64_t slot,
+                                           int64_t place, int64_t vectors, int64_t vector_step) {
+    LaneMask<E>* const masks = masks_ + slot * size_;
+    if (places_[slot] != place) Make(arrays, place, vectors, vector_step, masks);
+    places_[slot] = place;
+    return masks;
+  }
+
+ private:
+  static __attribute__((noinline)) void Make(const PlaneArrays<S>& arrays, int64_t place,
+                                             int64_t vectors, int64_t vector_step,
+                                             LaneMask<E>* masks) {
+    constexpr int64_t kCount = kLanes<typename S::Accumulator>;
+    for (int64_t dj = 0; dj < arrays.filter_width; ++dj) {
+      for (int64_t v = 0; v < vectors; ++v) {
+        const int64_t at = place - arrays.before + dj * arrays.tap_step + v * vector_step;
+        *masks++ =
+            LanesBetween<E>(Min(kCount, Max(0, -at)), Min(kCount, Max(0, arrays.in_size - at)));
+      }
+    }
+  }
+
+  int64_t slots_, size_;
+  LaneMask<E>* masks_;
+  int64_t* places_;  // where the tile of each slot begins
+};
+
 // Computes the strips of up to kRows output rows from element `begin` on, `rows` of the input being
-// at column 0 and `out` too. `masks` are those of the tile at element *masks_of: no two begin
-// there.
+// at column 0 and `out` too.
 template <class S, int kRows, int kVectors, PlaneFilter kFilter, bool kSeveral>
 inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::Element>& rows,
-                      int64_t rows_used, LaneMask<typename S::Element>* masks, int64_t* masks_of,
-                      int64_t begin, typename S::Element* out) {
+                      int64_t rows_used, EndMasks<S>& masks, int64_t begin,
+                      typename S::Element* out) {
   using E = typename S::Element;
   constexpr int64_t kCount = kLanes<typename S::Accumulator>;
   const int64_t vector_step = kSeveral ? arrays.phases * kCount : kCount;
@@ -209,7 +271,7 @@ inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::E
     // A rest of one vector has a tile of one: 33x33x256 3x3 160 to 130, 112x112x32 113 to 103 us.
     if constexpr (kFilter == PlaneFilter::k3x3 && kVectors > 1 && !kSeveral) {
       if (first > 0 && arrays.out_size - first <= kCount) {
-        PlaneRows<S, kRows, 1, kFilter, false>(arrays, rows, rows_used, masks, masks_of,
+        PlaneRows<S, kRows, 1, kFilter, false>(arrays, rows, rows_used, masks,
                                                arrays.out_size - kCount, out);
         return;
       }
@@ -220,30 +282,23 @@ inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::E
     for (int64_t x = first, phase = 0; x < phases_end; x += kCount, phase += kCount) {
       TileRows<E> tile_rows = rows;
       tile_rows.row += x - arrays.before;
-      const auto run = [&](auto masked) DEPTHWISE_INLINE_LAMBDA {
+      const auto run = [&](auto masked, const LaneMask<E>* tile_masks) DEPTHWISE_INLINE_LAMBDA {
         const PlaneTile<S, kRows, kVectors, kFilter, kSeveral, decltype(masked)::value != 0> tile{
-            arrays, tile_rows, arrays.taps + phase, arrays.bias + phase,
-            masks,  rows_used, arrays.out_size - x};
+            arrays,     tile_rows, arrays.taps + phase, arrays.bias + phase,
+            tile_masks, rows_used, arrays.out_size - x};
         tile.Run(out + x);
       };
       // Rows of one vector have one strip, which is seldom inside.
       if constexpr (kVectors > 1) {
         if (x >= arrays.before &&
             x - arrays.before + strip - vector_step + kCount + reach <= arrays.in_size) {
-          run(Size<0>{});
+          run(Size<0>{}, nullptr);
           continue;
         }
       }
-      if (*masks_of != x) {
-        for (int64_t i = 0; i < arrays.filter_width * kVectors; ++i) {
-          const int64_t at =
-              x - arrays.before + i / kVectors * arrays.tap_step + i % kVectors * vector_step;
-          masks[i] =
-              LanesBetween<E>(Min(kCount, Max(0, -at)), Min(kCount, Max(0, arrays.in_size - at)));
-        }
-        *masks_of = x;
-      }
-      run(Size<1>{});
+      const int64_t kind = first == 0 ? 0 : first == begin ? 2 : 1;
+      const int64_t slot = kind * arrays.phases + phase / kCount;
+      run(Size<1>{}, masks.Find(arrays, slot, x, kVectors, vector_step));
     }
   }
 }
@@ -302,7 +357,7 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
   const int64_t taps_size = rows.window * g.filter_width * vectors * kCount;
   A* const taps = static_cast<A*>(scratch);
   A* const bias = taps + taps_size;
-  auto* const masks = reinterpret_cast<LaneMask<E>*>(bias + vectors * kCount);
+  EndMasks<S> masks(bias + vectors * kCount, vectors, g.filter_width);
   const int64_t period = several ? plan.period : kCount;
   PackFilter<S>(problem, rows, TapsOf(ColumnSizes(g), 0), first, channels, period, vectors, taps);
   PackBias<S>(problem, first, channels, period, vectors, bias);
@@ -321,7 +376,6 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       .out_row_step = rows.out_step * out.row,
       .stream = plan.stream,
   };
-  int64_t masks_of = -1;
   PlaneRowsFunction<S> masked_by = nullptr;
   const PlaneRowsChoice<S> tile =
       several ? ChoosePlaneRows<S, true>(g) : ChoosePlaneRows<S, false>(g);
@@ -334,9 +388,9 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       const int64_t rows_used = Min(tile.rows, item.last - t);
       const TileRows<E> tile_rows = RowsInPlace(rows, t, rows_used, image, in.row);
       const auto compute = rows_used > kPlaneRows ? tile.compute : tile.compute_rest;
-      if (compute != masked_by) masks_of = -1;
+      if (compute != masked_by) masks.Clear();
       masked_by = compute;
-      compute(arrays, tile_rows, rows_used, masks, &masks_of, 0,
+      compute(arrays, tile_rows, rows_used, masks, 0,
               output + (rows.out_first + t * rows.out_step) * out.row);
     }
   }
@@ -369,8 +423,9 @@ inline bool PlanPlane(const ForwardProblem& problem, double limit, ForwardPlan* 
   if (g.OutputChannels() >= kCount && !suits_3x3) return false;
   const int64_t phases = period / GreatestCommonDivisor(period, kCount);
   const double vectors = (static_cast<double>(g.filter_height) * g.filter_width + 1) * phases;
-  const double masks = static_cast<double>(g.filter_width) * kPlaneVectors *
-                       double{sizeof(LaneMask<typename S::Element>)};
+  // The filter may have any width.
+  if (vectors * kVectorBytes > limit) return false;
+  const auto masks = static_cast<double>(EndMasks<S>::Bytes(phases, g.filter_width));
   if (vectors * kVectorBytes + masks > limit) return false;
   plan->algorithm = Algorithm::kPlane;
   plan->period = period;

@@ -77,6 +77,27 @@ DEPTHWISE_INLINE void ForEachInputRow(TileRows<E> rows, int64_t filter_height, i
   }
 }
 
+// The same for all kRows output rows of a tile without a stride, and a filter of at least as many
+// rows. Which output rows have a tap on the next input row is then known when compiling, but for
+// those that all have a tap on: 5 to 7% less for 7x7 than by a switch for each row.
+template <int kRows, class E, class Step>
+DEPTHWISE_INLINE void ForEachInputRowInOrder(TileRows<E> rows, int64_t filter_height, Step&& step) {
+  int64_t r = rows.row_begin;
+  const auto one = [&](auto first, auto last, int64_t at) DEPTHWISE_INLINE_LAMBDA {
+    if (r != at || r >= rows.row_end) return;
+    step(first, last, r, rows.row);
+    ++r;
+    rows.Advance();
+  };
+  ForEachSize<kRows - 1>([&](auto i) DEPTHWISE_INLINE_LAMBDA { one(Size<0>{}, i, i.value); });
+  for (; r < Min(filter_height, rows.row_end); ++r, rows.Advance()) {
+    step(Size<0>{}, Size<kRows - 1>{}, r, rows.row);
+  }
+  ForEachSize<kRows - 1>([&](auto i) DEPTHWISE_INLINE_LAMBDA {
+    one(Size<i.value + 1>{}, Size<kRows - 1>{}, filter_height + i.value);
+  });
+}
+
 // How many of the tile_rows output rows of a tile are computed at a time: one if their windows
 // leave rows out between them, which would be packed and walked for nothing.
 DEPTHWISE_INLINE int64_t RowsTogether(int64_t stride, int64_t filter_height, int64_t tile_rows) {
