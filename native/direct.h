@@ -127,10 +127,11 @@ inline bool PlanDirect(const ForwardProblem& problem, const PlanOptions& options
 // 28x28x256 3x3 took 39 instead of 35, 5x5 takes 2% longer, streamed outputs up to twice as long.
 template <class S>
 inline bool SuitsPrefetchedTiles(const ForwardProblem& problem, const ForwardPlan& plan,
-                                 double bytes, int64_t threads) {
+                                 const PlanOptions& options, double bytes) {
   const Geometry& g = problem.geometry;
-  return plan.algorithm == Algorithm::kDirect && bytes > kFarBytes * static_cast<double>(threads) &&
-         !plan.stream && !plan.by_pixels && !plan.pairs &&
+  return options.may_prefetch_tiles && plan.algorithm == Algorithm::kDirect &&
+         bytes > kFarBytes * static_cast<double>(options.threads) && !plan.stream &&
+         !plan.by_pixels && !plan.pairs &&
          static_cast<double>(g.filter_height) * g.filter_width <= kFewTaps &&
          ColumnResidues(g) == 1 && problem.input_strides.column == g.InputChannels() &&
          problem.output_strides.column == g.OutputChannels();

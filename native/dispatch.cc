@@ -132,7 +132,10 @@ PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
           .may_transform =
               CurrentLargeFilter().load(std::memory_order_relaxed) == LargeFilter::kTransform,
           .stream_bytes = CpuIsIntel() && taps <= kFewTaps ? kIntelStreamBytes : kStreamBytes,
-          .ways = FirstLevelWays()};
+          .ways = FirstLevelWays(),
+          // Measured on Intel's servers alone. On Zen 4 to fetch rows of the output ahead, not
+          // tiles, took 56x56x128 3x3 from 94 to 118 us.
+          .may_prefetch_tiles = CpuIsIntel()};
 }
 
 constexpr std::align_val_t kAlignment{64};

@@ -154,7 +154,7 @@ ForwardPlan Plan(const ForwardProblem& problem, const PlanOptions& options) {
   const double bytes = DataBytes<S>(g);
   plan.prefetch = bytes > kPrefetchBytes && IsDense(g, problem.input_strides);
   plan.stream = bytes > options.stream_bytes && IsStreamable<S>(problem, plan);
-  plan.prefetch_tiles = SuitsPrefetchedTiles<S>(problem, plan, bytes, options.threads);
+  plan.prefetch_tiles = SuitsPrefetchedTiles<S>(problem, plan, options, bytes);
   return plan;
 }
 

@@ -104,9 +104,10 @@ inline constexpr double kFarBytes = 2.25 * 1024 * 1024;
 // What a plan depends on besides its problem.
 struct PlanOptions {
   int64_t threads;
-  bool may_transform;   // or every product is added
-  double stream_bytes;  // of input and output together, from which on ForwardPlan::stream pays
-  int64_t ways;         // lines of a set of the first-level cache
+  bool may_transform;       // or every product is added
+  double stream_bytes;      // of input and output together, from which on ForwardPlan::stream pays
+  int64_t ways;             // lines of a set of the first-level cache
+  bool may_prefetch_tiles;  // or ForwardPlan::prefetch_tiles costs more than it saves
 };
 
 struct ForwardKernels {
