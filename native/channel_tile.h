@@ -4,6 +4,7 @@
 // pixel_rows.h has its arrays, too.
 #pragma once
 
+#include "fetch_ahead.h"
 #include "shuffle.h"
 #include "tile.h"
 
@@ -112,9 +113,9 @@ DEPTHWISE_INLINE ColumnTile ColumnTileAt(const Axis& axis, int64_t t, int64_t co
           Min(units, axis.unit_end - t * axis.stride)};
 }
 
-// Where the input rows of a tile begin that has kHeight taps along the height: it takes them in any
-// order. They are found once for all tiles of a row, which took 10% of the time of an image of 16
-// channels. Tiles for any height, 0, walk from row to row.
+// Where the input rows begin, for tiles that are unrolled over them: those for kHeight taps along
+// the height. They are found once for all whole tiles of a row: to find them for each took 10% of
+// the time of an image of 16 channels. Tiles for any height, 0, walk from row to row.
 template <class S, int kHeight, int kStride>
 class UnrolledRows {
  public:
@@ -334,20 +335,6 @@ struct ChannelTile {
   }
 };
 
-// Fetches a share of `rows` rows to the second-level cache, `bytes` of each. Called with each
-// vector of channels for its own share: all at once fills the queue of fetches, and what a tile
-// itself reads waits behind them (8x56x56x128 3x3 1507 instead of 1173 us, Xeon, family 6, model
-// 207, other data in the caches).
-__attribute__((noinline)) inline void PrefetchShare(const void* row, int64_t row_step, int64_t rows,
-                                                    int64_t bytes, int64_t share, int64_t shares) {
-  constexpr int64_t kLine = 64;
-  const int64_t begin = bytes * share / shares, end = bytes * (share + 1) / shares;
-  const auto* from = static_cast<const char*>(row);
-  for (int64_t i = 0; i < rows; ++i, from += row_step) {
-    for (int64_t k = begin; k < end; k += kLine) Prefetch(from + k);
-  }
-}
-
 // Fetches vector v's share of what the next two output rows add to the input rows of a tile, `size`
 // elements of each.
 template <class S>
@@ -360,36 +347,26 @@ __attribute__((noinline)) void PrefetchNextRows(const ChannelArrays<S>& arrays,
                 v - arrays.fetch_first, arrays.fetch_shares);
 }
 
-// Fetches what a tile has of a vector of channels in as many bytes in sequence, from two rows.
-template <class S>
-DEPTHWISE_INLINE void FetchTileShare(const typename S::Element* row, int64_t row_step,
-                                     void (*fetch)(const void*)) {
-  constexpr int64_t kCount = kChannelColumns * kLanes<typename S::Accumulator>;
-  constexpr int64_t kLine = 64 / sizeof(typename S::Element);
-#pragma GCC unroll 2
-  for (int i = 0; i < kChannelRows; ++i, row = Step(row, row_step)) {
-#pragma GCC unroll 8
-    for (int64_t k = 0; k < kCount; k += kLine) fetch(row + k);
-  }
-}
-
 // Fetches a share of what the next tile of a row is the first to touch: its outputs, to be written,
 // and for 3x3 without a stride the last two rows of its input. The vectors of channels take turns,
 // so that memory is touched in sequence and a tile early, not a line for each pixel when it is
-// needed.
-template <class S, bool kInput>
-DEPTHWISE_INLINE void PrefetchNextTile(const ChannelArrays<S>& arrays,
-                                       const TileRows<typename S::Element>& rows, int64_t offset,
-                                       const typename S::Element* out, int64_t v) {
-  constexpr int64_t kCount = kChannelColumns * kLanes<typename S::Accumulator>;
-  const int64_t share = (v - arrays.first_vector) * kCount;
-  FetchTileShare<S>(out + kChannelColumns * arrays.out_column_step + share, arrays.out_row_step,
-                    PrefetchForWrite);
+// needed. `offset`, `out` and `v` are as in ComputeTile().
+template <bool kInput, class Tile>
+DEPTHWISE_INLINE void PrefetchNextTile(const Tile& tile, int64_t offset,
+                                       const typename Tile::E* out, int64_t v) {
+  constexpr int64_t kShare = Tile::kColumns * Tile::kCount;
+  constexpr int64_t kBytes = kShare * int64_t{sizeof(typename Tile::E)};
+  constexpr int64_t kSize = sizeof(typename Tile::E);
+  const int64_t share = (v - tile.arrays.first_vector) * kShare;
+  PrefetchRows<kChannelRows, kBytes, true>(
+      out + Tile::kColumns * tile.arrays.out_column_step + share, tile.arrays.out_row_step * kSize,
+      tile.rows_used);
   if constexpr (kInput) {
-    const int64_t row = rows.row_end - rows.row_begin - kChannelRows;
-    FetchTileShare<S>(
-        rows.row + row * rows.row_step + offset + kChannelColumns * arrays.in_column_step + share,
-        rows.row_step, Prefetch);
+    const int64_t rows = Min(kChannelRows, tile.rows.row_end - tile.rows.row_begin);
+    const int64_t first = tile.rows.row_end - tile.rows.row_begin - rows;
+    PrefetchRows<kChannelRows, kBytes, false>(tile.rows.row + first * tile.rows.row_step + offset +
+                                                  Tile::kColumns * tile.unit_step + share,
+                                              tile.rows.row_step * kSize, rows);
   }
 }
 
@@ -429,8 +406,10 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
     for (int64_t i = v; fetches && i < v + kVectors; ++i) {
       PrefetchNextRows(arrays, rows, offset, columns.count * axis.stride * unit_step, i);
     }
-    if (arrays.fetches_next_tile) {
-      PrefetchNextTile<S, kHeight != 0 && kStride == 1>(arrays, rows, offset, out, v);
+    if constexpr (kVectors == 1) {
+      if (arrays.fetches_next_tile) {
+        PrefetchNextTile<kHeight != 0 && kStride == 1>(tile, offset, out, v);
+      }
     }
     const int64_t channel = arrays.vectors.First(v);
     if constexpr (kVectors > 1) tile.second = arrays.vectors.First(v + 1) - channel;

@@ -121,20 +121,21 @@ inline bool PlanDirect(const ForwardProblem& problem, const PlanOptions& options
   return true;
 }
 
-// Whether what the next tile touches is worth fetching: where the second-level cache does not keep
-// input and output, taps are few and tiles touch memory in sequence. 56x56x96 2x2 takes 57 instead
-// of 71, 56x56x144 3x3 121 instead of 139 (Xeon, model 167); with input and output of 1.6 MB
-// 28x28x256 3x3 took 39 instead of 35, 5x5 takes 2% longer, streamed outputs up to twice as long.
+// Whether what the next tile touches is worth fetching, for a plan that knows whether it streams:
+// where the second-level cache does not keep input and output, whose rows are not fetched ahead,
+// taps are few and tiles touch memory in sequence. 56x56x96 2x2 takes 57 instead of 71, 56x56x144
+// 3x3 121 instead of 139 (Xeon, model 167); with input and output of 1.6 MB 28x28x256 3x3 took 39
+// instead of 35, 5x5 takes 2% longer, streamed outputs up to twice as long.
 template <class S>
 inline bool SuitsPrefetchedTiles(const ForwardProblem& problem, const ForwardPlan& plan,
                                  const PlanOptions& options, double bytes) {
   const Geometry& g = problem.geometry;
   return options.may_prefetch_tiles && plan.algorithm == Algorithm::kDirect &&
-         bytes > kFarBytes * static_cast<double>(options.threads) && !plan.stream &&
-         !plan.by_pixels && !plan.pairs &&
-         static_cast<double>(g.filter_height) * g.filter_width <= kFewTaps &&
-         ColumnResidues(g) == 1 && problem.input_strides.column == g.InputChannels() &&
-         problem.output_strides.column == g.OutputChannels();
+         bytes > kFarBytes * static_cast<double>(options.threads) && !plan.prefetch &&
+         !plan.stream && !plan.by_pixels && !plan.pairs && HasFewTaps(g) &&
+         g.channel_multiplier == 1 && ColumnResidues(g) == 1 &&
+         problem.input_strides.column == g.in_channels &&
+         problem.output_strides.column == g.in_channels;
 }
 
 // Where the second vector of channels starts, so that from there on input and output are read and
@@ -219,7 +220,8 @@ inline void DirectItem(const ForwardProblem& problem, const ForwardPlan& plan, c
         .pairs = false,
         .fetch_first = first,
         .fetch_shares = plan.prefetch && first == item.block * block ? last - first : 0,
-        .fetches_next_tile = plan.prefetch_tiles && groups.together >= last - first,
+        // The vectors of a part of the channels would fetch what others write.
+        .fetches_next_tile = plan.prefetch_tiles && last - first == vectors.Count(),
         .stream = plan.stream,
         .has_padding = false,
         .spread = spread,

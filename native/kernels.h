@@ -94,6 +94,9 @@ struct FilterGradientProblem {
 
 // Of so many taps an output takes as long to read and write as to compute, or longer.
 inline constexpr double kFewTaps = 9;
+inline bool HasFewTaps(const Geometry& g) {
+  return static_cast<double>(g.filter_height) * g.filter_width <= kFewTaps;
+}
 
 // From this much data on, input and output together, the next rows of the input are fetched ahead,
 // since they may be in memory only.
@@ -107,7 +110,7 @@ struct PlanOptions {
   bool may_transform;       // or every product is added
   double stream_bytes;      // of input and output together, from which on ForwardPlan::stream pays
   int64_t ways;             // lines of a set of the first-level cache
-  bool may_prefetch_tiles;  // or ForwardPlan::prefetch_tiles costs more than it saves
+  bool may_prefetch_tiles;  // whether ForwardPlan::prefetch_tiles pays on this CPU
 };
 
 struct ForwardKernels {

@@ -7,6 +7,7 @@
 // and written in sequence.
 #pragma once
 
+#include "end_masks.h"
 #include "pack.h"
 #include "tile.h"
 
@@ -97,10 +98,10 @@ struct PlaneTile {
     }
   }
 
-  // Vector v of what tap dj meets of an input row.
-  DEPTHWISE_INLINE V Load(const E* row, int64_t dj, int v) const {
+  // Vector v of what tap dj meets of an input row, with one of `tile_masks`.
+  DEPTHWISE_INLINE V Load(const E* row, int64_t dj, int v, const LaneMask<E>* tile_masks) const {
     const E* const from = row + dj * arrays.tap_step + v * VectorStep();
-    if constexpr (kMasked) return S::LoadMasked(from, masks[dj * kVectors + v]);
+    if constexpr (kMasked) return S::LoadMasked(from, tile_masks[dj * kVectors + v]);
     return S::Load(from);
   }
 
@@ -114,11 +115,13 @@ struct PlaneTile {
         tap[di][dj] = Channels(taps + (di * 3 + dj) * arrays.taps_step);
       }
     }
-    LaneMask<E> mask[3 * kVectors] = {};
+    LaneMask<E> pinned[3 * kVectors] = {};
+    if constexpr (kMasked) {
 #pragma GCC unroll 6
-    for (int i = 0; kMasked && i < 3 * kVectors; ++i) {
-      mask[i] = masks[i];
-      PinMask(mask[i]);
+      for (int i = 0; i < 3 * kVectors; ++i) {
+        pinned[i] = masks[i];
+        PinMask(pinned[i]);
+      }
     }
     const E* row = rows.row;
     ForEachSize<kRows + 2>([&](auto size) DEPTHWISE_INLINE_LAMBDA {
@@ -128,8 +131,7 @@ struct PlaneTile {
       for (int dj = 0; dj < 3; ++dj) {
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) {
-          const E* const from = row + dj * arrays.tap_step + v * VectorStep();
-          V x = kMasked ? S::LoadMasked(from, mask[dj * kVectors + v]) : S::Load(from);
+          V x = Load(row, dj, v, pinned);
           Pin(x);
 #pragma GCC unroll 3
           for (int i = r < 3 ? 0 : r - 2; i <= (r < kRows ? r : kRows - 1); ++i) {
@@ -187,7 +189,7 @@ struct PlaneTile {
       for (int64_t dj = 0; dj < width; ++dj, tap += arrays.taps_step) {
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
-          V x = Load(row, dj, v);
+          V x = Load(row, dj, v, masks);
           Pin(x);
 #pragma GCC unroll 4
           for (int i = decltype(first)::value; i <= decltype(last)::value; ++i) {
@@ -204,63 +206,14 @@ struct PlaneTile {
   }
 };
 
-// The masks of the tiles at the ends of rows, which all rows have in common: of each phase of the
-// first strip and of later ones, and of a strip of one vector at the end.
 template <class S>
-class EndMasks {
- public:
-  using E = typename S::Element;
-  static int64_t Slots(int64_t phases) { return 2 * phases + 1; }
-  static int64_t Bytes(int64_t phases, int64_t filter_width) {
-    return Slots(phases) *
-           (int64_t{sizeof(int64_t)} + filter_width * kPlaneVectors * int64_t{sizeof(LaneMask<E>)});
-  }
-
-  EndMasks(void* memory, int64_t phases, int64_t filter_width)
-      : slots_(Slots(phases)),
-        size_(filter_width * kPlaneVectors),
-        masks_(static_cast<LaneMask<E>*>(memory)),
-        places_(reinterpret_cast<int64_t*>(masks_ + slots_ * size_)) {
-    Clear();
-  }
-  // For tiles of another kind.
-  void Clear() {
-    for (int64_t slot = 0; slot < slots_; ++slot) places_[slot] = -1;
-  }
-  // Those of a tile of so many vectors, vector_step elements apart, that begins at element `place`
-  // of the output: [filter_width, vectors].
-  DEPTHWISE_INLINE const LaneMask<E>* Find(const PlaneArrays<S>& arrays, int64_t slot,
-                                           int64_t place, int64_t vectors, int64_t vector_step) {
-    LaneMask<E>* const masks = masks_ + slot * size_;
-    if (places_[slot] != place) Make(arrays, place, vectors, vector_step, masks);
-    places_[slot] = place;
-    return masks;
-  }
-
- private:
-  static __attribute__((noinline)) void Make(const PlaneArrays<S>& arrays, int64_t place,
-                                             int64_t vectors, int64_t vector_step,
-                                             LaneMask<E>* masks) {
-    constexpr int64_t kCount = kLanes<typename S::Accumulator>;
-    for (int64_t dj = 0; dj < arrays.filter_width; ++dj) {
-      for (int64_t v = 0; v < vectors; ++v) {
-        const int64_t at = place - arrays.before + dj * arrays.tap_step + v * vector_step;
-        *masks++ =
-            LanesBetween<E>(Min(kCount, Max(0, -at)), Min(kCount, Max(0, arrays.in_size - at)));
-      }
-    }
-  }
-
-  int64_t slots_, size_;
-  LaneMask<E>* masks_;
-  int64_t* places_;  // where the tile of each slot begins
-};
+using PlaneMasks = EndMasks<S, kPlaneVectors>;
 
 // Computes the strips of up to kRows output rows from element `begin` on, `rows` of the input being
 // at column 0 and `out` too.
 template <class S, int kRows, int kVectors, PlaneFilter kFilter, bool kSeveral>
 inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::Element>& rows,
-                      int64_t rows_used, EndMasks<S>& masks, int64_t begin,
+                      int64_t rows_used, PlaneMasks<S>& masks, int64_t begin,
                       typename S::Element* out) {
   using E = typename S::Element;
   constexpr int64_t kCount = kLanes<typename S::Accumulator>;
@@ -296,9 +249,10 @@ inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::E
           continue;
         }
       }
-      const int64_t kind = first == 0 ? 0 : first == begin ? 2 : 1;
-      const int64_t slot = kind * arrays.phases + phase / kCount;
-      run(Size<1>{}, masks.Find(arrays, slot, x, kVectors, vector_step));
+      const auto where = first == 0       ? PlaneMasks<S>::kFirst
+                         : first == begin ? PlaneMasks<S>::kRest
+                                          : PlaneMasks<S>::kLater;
+      run(Size<1>{}, masks.Find(where, phase / kCount, x, kVectors, vector_step));
     }
   }
 }
@@ -357,7 +311,6 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
   const int64_t taps_size = rows.window * g.filter_width * vectors * kCount;
   A* const taps = static_cast<A*>(scratch);
   A* const bias = taps + taps_size;
-  EndMasks<S> masks(bias + vectors * kCount, vectors, g.filter_width);
   const int64_t period = several ? plan.period : kCount;
   PackFilter<S>(problem, rows, TapsOf(ColumnSizes(g), 0), first, channels, period, vectors, taps);
   PackBias<S>(problem, first, channels, period, vectors, bias);
@@ -376,6 +329,8 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       .out_row_step = rows.out_step * out.row,
       .stream = plan.stream,
   };
+  PlaneMasks<S> masks(bias + vectors * kCount, vectors, g.filter_width, arrays.tap_step,
+                      arrays.before, arrays.in_size);
   PlaneRowsFunction<S> masked_by = nullptr;
   const PlaneRowsChoice<S> tile =
       several ? ChoosePlaneRows<S, true>(g) : ChoosePlaneRows<S, false>(g);
@@ -425,7 +380,7 @@ inline bool PlanPlane(const ForwardProblem& problem, double limit, ForwardPlan* 
   const double vectors = (static_cast<double>(g.filter_height) * g.filter_width + 1) * phases;
   // The filter may have any width.
   if (vectors * kVectorBytes > limit) return false;
-  const auto masks = static_cast<double>(EndMasks<S>::Bytes(phases, g.filter_width));
+  const auto masks = static_cast<double>(PlaneMasks<S>::Bytes(phases, g.filter_width));
   if (vectors * kVectorBytes + masks > limit) return false;
   plan->algorithm = Algorithm::kPlane;
   plan->period = period;

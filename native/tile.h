@@ -89,12 +89,14 @@ DEPTHWISE_INLINE void ForEachInputRowInOrder(TileRows<E> rows, int64_t filter_he
     ++r;
     rows.Advance();
   };
-  ForEachSize<kRows - 1>([&](auto i) DEPTHWISE_INLINE_LAMBDA { one(Size<0>{}, i, i.value); });
+  ForEachSize<kRows - 1>([&](auto i)
+                             DEPTHWISE_INLINE_LAMBDA { one(Size<0>{}, i, decltype(i)::value); });
   for (; r < Min(filter_height, rows.row_end); ++r, rows.Advance()) {
     step(Size<0>{}, Size<kRows - 1>{}, r, rows.row);
   }
   ForEachSize<kRows - 1>([&](auto i) DEPTHWISE_INLINE_LAMBDA {
-    one(Size<i.value + 1>{}, Size<kRows - 1>{}, filter_height + i.value);
+    constexpr int kIndex = decltype(i)::value;
+    one(Size<kIndex + 1>{}, Size<kRows - 1>{}, filter_height + kIndex);
   });
 }
 

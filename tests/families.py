@@ -157,6 +157,7 @@ def padding_cases() -> Iterator[Case]:
         yield Case((5, 7), (3, 3), 17, padding=padding)
         yield Case((5, 7), (3, 3), 3, padding=padding, strides=(2, 2))
         yield Case((5, 7), (5, 4), 16, padding=padding, batch=2)
+        yield Case((5, 7), (5, 4), 3, padding=padding)
         yield Case((6, 7), (2, 7), 2, 3, padding=padding, strides=(3, 2))
         yield Case((5, 7), (1, 1), 16, padding=padding)
 
@@ -228,7 +229,7 @@ def large_cases() -> Iterator[Case]:
     yield Case((3, 3000), (5, 5), 3)
     yield Case((33, 34), (31, 31), 20)
     yield Case((9, 140), (31, 31), 17)
-    # More than the second-level cache keeps, of few taps: tiles fetch what the next one needs.
+    # On one thread more than its second-level cache keeps.
     yield Case((57, 58), (3, 3), 100)
     yield Case((56, 61), (2, 2), 96, padding="VALID")
 

@@ -51,6 +51,9 @@ CASES = [
     Case((20, 23), (3, 3), 80, strides=(3, 3)),
     Case((58, 57), (3, 3), 256, strides=(2, 2)),
     Case((37, 36), (3, 3), 256, dilations=(2, 2)),
+    # Tiles fetch what the next one needs, on one thread (SuitsPrefetchedTiles in native/direct.h).
+    Case((57, 58), (3, 3), 100),
+    Case((56, 61), (2, 2), 96, padding="VALID"),
     # Fewer items than threads: pieces of columns (native/column_pieces.h).
     Case((1, 4100), (1, 31), 5),
     Case((4100, 1), (31, 1), 5),
