@@ -94,7 +94,7 @@ struct FilterGradientProblem {
 
 // Of so many taps an output takes as long to read and write as to compute, or longer.
 inline constexpr double kFewTaps = 9;
-inline bool HasFewTaps(const Geometry& g) {
+static inline bool HasFewTaps(const Geometry& g) {
   return static_cast<double>(g.filter_height) * g.filter_width <= kFewTaps;
 }
 
