@@ -406,7 +406,8 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
     for (int64_t i = v; fetches && i < v + kVectors; ++i) {
       PrefetchNextRows(arrays, rows, offset, columns.count * axis.stride * unit_step, i);
     }
-    if constexpr (kVectors == 1) {
+    // Only where it was measured, for the size of the package.
+    if constexpr (kVectors == 1 && !kPartial && kVectorBytes == 64 && sizeof(E) == 4) {
       if (arrays.fetches_next_tile) {
         PrefetchNextTile<kHeight != 0 && kStride == 1>(tile, offset, out, v);
       }

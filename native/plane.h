@@ -198,11 +198,13 @@ struct PlaneTile {
         }
       }
     };
-    if (rows_used == kRows && arrays.window_rows >= kRows) {
-      ForEachInputRowInOrder<kRows>(rows, arrays.window_rows, step);
-    } else {
-      ForEachInputRow<kRows>(rows, arrays.window_rows, 1, rows_used, step);
+    // Only float32 has both, for the size of the package.
+    if constexpr (kHas5x5<S>) {
+      if (rows_used == kRows && arrays.window_rows >= kRows) {
+        return ForEachInputRowInOrder<kRows>(rows, arrays.window_rows, step);
+      }
     }
+    ForEachInputRow<kRows>(rows, arrays.window_rows, 1, rows_used, step);
   }
 };
 
