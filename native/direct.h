@@ -129,6 +129,7 @@ inline bool PlanDirect(const ForwardProblem& problem, const PlanOptions& options
 template <class S>
 inline bool SuitsPrefetchedTiles(const ForwardProblem& problem, const ForwardPlan& plan,
                                  const PlanOptions& options, double bytes) {
+  if constexpr (!kFetchesTiles<S>) return false;
   const Geometry& g = problem.geometry;
   return options.may_prefetch_tiles && plan.algorithm == Algorithm::kDirect &&
          bytes > kFarBytes * static_cast<double>(options.threads) && !plan.prefetch &&

@@ -4,7 +4,7 @@
 // turn: that is faster where windows share nothing, and where they share little from afar.
 #pragma once
 
-#include "channel_tile.h"
+#include "channel_arrays.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 

@@ -22,10 +22,12 @@ inline constexpr int kPlaneSums = 14;
 
 // Rows of two vectors for 5x5. Neighbouring columns seldom lie in one cache line, so that a load
 // takes as long as four multiply-adds: it has to serve that many output rows. With this tile
-// 480x640x3 takes 480 instead of 590 us. Only float32 has it, for the size of the package.
+// 480x640x3 takes 480 instead of 590 us.
 inline constexpr int kPlaneRowsOf5x5 = 8;
+
+// Only float32 has it, and larger filters with their rows in order, for the size of the package.
 template <class S>
-inline constexpr bool kHas5x5 = kManyRegisters && sizeof(typename S::Element) == 4;
+inline constexpr bool kHasSpecialPlanes = kManyRegisters && sizeof(typename S::Element) == 4;
 
 // The filters that a tile is made for.
 enum class PlaneFilter { kAny, k3x3, k5x5 };
@@ -198,8 +200,7 @@ struct PlaneTile {
         }
       }
     };
-    // Only float32 has both, for the size of the package.
-    if constexpr (kHas5x5<S>) {
+    if constexpr (kHasSpecialPlanes<S>) {
       if (rows_used == kRows && arrays.window_rows >= kRows) {
         return ForEachInputRowInOrder<kRows>(rows, arrays.window_rows, step);
       }
@@ -286,7 +287,7 @@ inline PlaneRowsChoice<S> ChoosePlaneRows(const Geometry& g) {
       return {kPlaneSums, compute, compute};
     }
   }
-  if constexpr (kHas5x5<S>) {
+  if constexpr (kHasSpecialPlanes<S>) {
     if (g.filter_width == 5 && g.filter_height == 5) {
       return {kPlaneRowsOf5x5, PlaneRows<S, kPlaneRowsOf5x5, 2, k5x5, kSeveral>, any};
     }

@@ -1,0 +1,105 @@
+// The arrays of kernels whose vectors are channels, and how channels are cut into vectors and
+// loaded. Called by channel_tile.h, which takes them by tiles, and pixel_rows.h, by pixels.
+#pragma once
+
+#include "shuffle.h"
+#include "tile.h"
+
+namespace depthwise::DEPTHWISE_ISA {
+
+inline constexpr int kChannelRows = 2;
+inline constexpr int kChannelColumns = kManyRegisters ? 7 : 4;
+
+// Output columns of a tile of one vector of channels, or of a pair of them: see TakesPairs().
+template <int kVectors>
+inline constexpr int kTileColumns = kVectors == 1 ? kChannelColumns : 4;
+// Pairs are where a vector is a line of the cache; and only float32 has them, for the size of the
+// package.
+template <class S>
+inline constexpr bool kHasPairs = kVectorBytes == 64 && sizeof(typename S::Element) == 4;
+
+// Whether tiles can fetch what the next one needs: where that was measured, for the size of the
+// package, see SuitsPrefetchedTiles().
+template <class S>
+inline constexpr bool kFetchesTiles = kVectorBytes == 64 && sizeof(typename S::Element) == 4;
+
+// How channels are cut into vectors. All are full: the last one ends with the channels, and the
+// second may start at channel `peel`, so that from there on they are aligned; either overlaps the
+// one before.
+template <class S>
+struct ChannelVectors {
+  static constexpr int64_t kCount = kLanes<typename S::Accumulator>;
+  int64_t channels, peel;
+
+  DEPTHWISE_INLINE int64_t Count() const { return CeilDiv(channels - peel, kCount) + (peel > 0); }
+  DEPTHWISE_INLINE int64_t First(int64_t v) const {
+    const int64_t first = peel > 0 && v > 0 ? peel + (v - 1) * kCount : v * kCount;
+    return Min(first, channels - kCount);
+  }
+};
+
+// How a tile loads a vector of channels: as it lies in memory, or with the channel multiplier's
+// copies of each input channel side by side.
+template <class S>
+struct PlainLoad {
+  // Taps of a row that are used at a time. Of two rows 7 are 14 registers, with the input and the
+  // sums beside them; of 16 registers the taps have none.
+  static constexpr int kMostTaps = kManyRegisters ? 7 : 4;
+
+  DEPTHWISE_INLINE typename S::Vector operator()(const typename S::Element* from) const {
+    return S::Load(from);
+  }
+};
+
+template <class S>
+struct SpreadLoad {
+  static constexpr int kMostTaps = 3;  // for the size of the code
+
+  using Index = typename IndexOf<typename S::Accumulator>::Type;
+  Index index;  // of each lane's input channel, from first_channel on
+  int64_t first_channel;
+  int64_t channels;  // as many are loaded
+
+  DEPTHWISE_INLINE typename S::Vector operator()(const typename S::Element* from) const {
+    return Permute(S::LoadPartial(from, channels), index);
+  }
+};
+
+// What one call needs to know of its arrays; steps in elements.
+template <class S>
+struct ChannelArrays {
+  // Vectors of accumulators, taps_step for each vector of channels: see PackFilterClasses().
+  const typename S::Accumulator* taps;
+  int64_t taps_step;
+  const typename S::Accumulator* bias;  // a vector for each vector of channels: see PackBias()
+  int64_t window_rows;                  // units under the filter along the height
+  int64_t row_stride;                   // between output rows, in units
+  const ColumnAxes* columns;
+  int64_t first_column;    // the input column where rows begin
+  int64_t in_column_step;  // between neighbouring columns
+  int64_t out_row_step, out_column_step;
+  ChannelVectors<S> vectors;
+  int64_t first_vector, last_vector;  // those to compute
+  bool pairs;                         // which are computed two at a time
+  // Vectors, from fetch_first on, that share in fetching the input of the next two output rows
+  // ahead; 0 if nothing is fetched.
+  int64_t fetch_first, fetch_shares;
+  bool fetches_next_tile;  // see PrefetchNextTile()
+  bool stream;             // store past the caches
+  bool has_padding;        // columns outside the image are there, and zero
+  // One for each vector from first_vector on, or null if the channel multiplier is 1.
+  const SpreadLoad<S>* spread;
+
+  // Of the vectors [first, last), which are some of these.
+  DEPTHWISE_INLINE ChannelArrays Part(int64_t first, int64_t last) const {
+    ChannelArrays part = *this;
+    part.taps += (first - first_vector) * taps_step;
+    part.bias += (first - first_vector) * kLanes<typename S::Accumulator>;
+    if (spread != nullptr) part.spread += first - first_vector;
+    part.first_vector = first;
+    part.last_vector = last;
+    return part;
+  }
+};
+
+}  // namespace depthwise::DEPTHWISE_ISA
