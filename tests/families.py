@@ -229,9 +229,6 @@ def large_cases() -> Iterator[Case]:
     yield Case((3, 3000), (5, 5), 3)
     yield Case((33, 34), (31, 31), 20)
     yield Case((9, 140), (31, 31), 17)
-    # On one thread more than its second-level cache keeps.
-    yield Case((57, 58), (3, 3), 100)
-    yield Case((56, 61), (2, 2), 96, padding="VALID")
 
 
 def larger_than_cache_cases() -> Iterator[Case]:
