@@ -14,8 +14,8 @@
 
 #include "column_pieces.h"
 #include "cpu.h"
+#include "kept_memory.h"
 #include "parallel.h"
-#include "poll.h"
 
 namespace depthwise {
 
@@ -137,23 +137,10 @@ PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
           .may_prefetch_tiles = CpuIsIntel()};
 }
 
-constexpr std::align_val_t kAlignment{64};
-
-struct FreeAligned {
-  void operator()(std::byte* memory) const { ::operator delete[](memory, kAlignment); }
-};
-
-// Scratch memory of the calling thread, kept until the thread ends: fresh pages for every call
-// would cost more than many a convolution. Null if there is none to be had.
+// Scratch memory of the calling thread, kept until the thread ends.
 void* ThreadScratch(int64_t bytes) {
-  thread_local std::unique_ptr<std::byte[], FreeAligned> memory;
-  thread_local int64_t size = 0;
-  if (bytes > size) {
-    memory.reset();
-    memory.reset(new (kAlignment, std::nothrow) std::byte[static_cast<size_t>(bytes)]);
-    size = memory ? bytes : 0;
-  }
-  return memory.get();
+  thread_local KeptMemory memory;
+  return memory.Get(bytes);
 }
 
 // Below this many multiply-adds (some 10 us of work) waking a second thread costs more than it
@@ -200,57 +187,67 @@ bool RunPlan(const ForwardKernels& kernels, const ForwardProblem& problem, const
     kernels.run(problem, plan, begin, end, scratch);
   };
   const int64_t grain = std::max<int64_t>(1, plan.items / (kRangesPerThread * threads));
-  ParallelFor(plan.items, threads == 1 ? plan.items : grain, Order::kAny, run);
+  ParallelFor(plan.items, threads == 1 ? plan.items : grain, run);
   if (out_of_memory.load(std::memory_order_relaxed)) return false;
   if (plan.repair_borders) {
     const auto repair = [&](int64_t begin, int64_t end) {
       kernels.repair(problem, plan, begin, end);
     };
     const int64_t rows = problem.geometry.batch * problem.geometry.out_height;
-    ParallelFor(rows, threads == 1 ? rows : 8, Order::kAny, repair);
+    ParallelFor(rows, threads == 1 ? rows : 8, repair);
   }
   return true;
 }
 
-// The partial sums of one group of channels are added up in the order of their chunks, whichever
-// thread has them first.
-class Turns {
- public:
-  explicit Turns(int64_t groups) : next_chunk_(static_cast<size_t>(groups)) {}
+// Of the sums of chunks that are kept to be added up; for larger filters one chunk a thread.
+constexpr double kKeptSumBytesPerThread = 512 << 10;
 
-  // Chunks are handed out in order, so that the one to wait for is being computed already.
-  void Wait(int64_t group, int64_t chunk) const {
-    const std::atomic<int64_t>& next = next_chunk_[static_cast<size_t>(group)];
-    if (PollUntil([&] { return next.load() == chunk; })) return;
-    for (int64_t now = next.load(); now != chunk; now = next.load()) next.wait(now);
-  }
-  void Pass(int64_t group) {
-    std::atomic<int64_t>& next = next_chunk_[static_cast<size_t>(group)];
-    next.fetch_add(1);
-    next.notify_all();
-  }
+// How many chunks are computed together, before their sums are added up.
+int64_t ChunksTogether(const FilterGradientPlan& plan, int64_t chunks, int64_t threads) {
+  if (threads == 1) return 1;
+  const double bytes = static_cast<double>(plan.sums_bytes) * static_cast<double>(plan.groups);
+  const double most = kKeptSumBytesPerThread / bytes * static_cast<double>(threads);
+  if (most >= static_cast<double>(chunks)) return chunks;
+  return CeilDiv(chunks, CeilDiv(chunks, std::max(static_cast<int64_t>(most), threads)));
+}
 
- private:
-  std::vector<std::atomic<int64_t>> next_chunk_;
-};
-
-// Adds up all items of a plan.
+// Adds up all items of a plan, each group's in the order of their chunks, whichever thread computed
+// them. The sums of chunks are kept until all are there, so that no thread waits for another, and
+// each reads images that follow each other. When threads took the next chunk in turn, and added it
+// in its turn, two took for NHWC 8x14x14x512 3x3 224 instead of 172 us, for 8x56x56x128 3x3 746
+// instead of 580, for NCHW 32x1024x7x7 3x3 787 instead of 606 (Xeon, model 167).
 void AddChunks(const FilterGradientKernels& kernels, const FilterGradientProblem& problem,
                const FilterGradientPlan& plan, int threads, void* totals) {
-  Turns turns(plan.groups);
-  std::atomic<bool> out_of_memory{false};
-  const auto run = [&](int64_t begin, int64_t end) {
-    void* scratch = ThreadScratch(plan.scratch_bytes);
-    if (scratch == nullptr) out_of_memory.store(true, std::memory_order_relaxed);
-    for (int64_t item = begin; item < end; ++item) {
-      if (scratch != nullptr) kernels.run(problem, plan, item, scratch);
-      turns.Wait(item % plan.groups, item / plan.groups);
-      if (scratch != nullptr) kernels.add(problem, plan, item, scratch, totals);
-      turns.Pass(item % plan.groups);
-    }
-  };
-  ParallelFor(plan.items, threads == 1 ? plan.items : 1, Order::kAscending, run);
-  if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
+  thread_local KeptMemory kept_sums;
+  const int64_t chunks = plan.items / plan.groups;
+  const int64_t together = ChunksTogether(plan, chunks, threads);
+  std::byte* const sums = kept_sums.Get(together * plan.groups * plan.sums_bytes);
+  if (sums == nullptr) throw std::bad_alloc();
+  for (int64_t chunk = 0; chunk < chunks; chunk += together) {
+    const int64_t first = chunk * plan.groups;
+    const int64_t items = std::min(together, chunks - chunk) * plan.groups;
+    std::atomic<bool> out_of_memory{false};
+    const auto run = [&](int64_t begin, int64_t end) {
+      void* scratch = ThreadScratch(plan.scratch_bytes);
+      if (scratch == nullptr) {
+        out_of_memory.store(true, std::memory_order_relaxed);
+        return;
+      }
+      for (int64_t i = begin; i < end; ++i) {
+        kernels.run(problem, plan, first + i, sums + i * plan.sums_bytes, scratch);
+      }
+    };
+    ParallelFor(items, threads == 1 ? items : 1, run);
+    if (out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
+    const auto add = [&](int64_t begin, int64_t end) {
+      for (int64_t group = begin; group < end; ++group) {
+        for (int64_t i = group; i < items; i += plan.groups) {
+          kernels.add(problem, plan, first + i, sums + i * plan.sums_bytes, totals);
+        }
+      }
+    };
+    ParallelFor(plan.groups, threads == 1 ? plan.groups : 1, add);
+  }
 }
 
 // Copies a filter whose channels lie together to one whose taps do.
@@ -291,7 +288,7 @@ void Forward(DType dtype, const ForwardProblem& given) {
   options.may_transform = false;  // as the whole was not: it has other bits
   options.stream_bytes *= static_cast<double>(columns) / static_cast<double>(g.out_width);
   std::atomic<bool> is_complete{true};
-  ParallelFor(pieces, 1, Order::kAny, [&](int64_t begin, int64_t end) {
+  ParallelFor(pieces, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t last = std::min(g.out_width, (i + 1) * columns);
       const ForwardProblem piece = PieceOf(problem, i * columns, last, element_size);
@@ -318,7 +315,7 @@ void FilterGradient(DType dtype, const FilterGradientProblem& given) {
   const int threads = ThreadsFor(g);
   const FilterGradientKernels& kernels = CurrentTable().filter_gradient[static_cast<int>(dtype)];
   const auto define = [&](bool only_not_finite) {
-    ParallelFor(taps, threads == 1 ? taps : 1, Order::kAny, [&](int64_t begin, int64_t end) {
+    ParallelFor(taps, threads == 1 ? taps : 1, [&](int64_t begin, int64_t end) {
       kernels.define(problem, only_not_finite, begin, end);
     });
   };

@@ -106,10 +106,12 @@ inline void DropNotFinite(A* row, int64_t count) {
   for (int64_t i = 0; i < count; ++i) row[i] = row[i] - row[i] == 0 ? row[i] : 0;
 }
 
-// Computes the sums of an item, which are then at the beginning of scratch.
+// Computes the sums of an item.
 template <class S>
 inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
-                                  const FilterGradientPlan& plan, int64_t item, void* scratch) {
+                                  const FilterGradientPlan& plan, int64_t item,
+                                  typename S::Accumulator* item_sums,
+                                  typename S::Accumulator* scratch) {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   constexpr int64_t kCount = kLanes<A>;
@@ -117,11 +119,10 @@ inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
   const Strides& in = problem.input_strides;
   const Strides& out = problem.out_backprop_strides;
   const int64_t pattern_step = plan.phases * kCount;
-  const int64_t size = g.filter_height * g.filter_width * pattern_step;
-  auto* const memory = static_cast<A*>(scratch);
-  BlockedSums<A> sums{memory, memory + size, size, plan.block_pixels};
+  const int64_t size = plan.sums_bytes / int64_t{sizeof(A)};
+  BlockedSums<A> sums{item_sums, scratch, size, plan.block_pixels};
   sums.Clear();
-  Ring<A> ring{sums.block + size, plan.ring_rows, plan.ring_row_stride};
+  Ring<A> ring{scratch + size, plan.ring_rows, plan.ring_row_stride};
   A* const buffer = ring.memory + ring.count * ring.row_stride;
 
   const int64_t first_channel = item % plan.groups * plan.period;
@@ -204,13 +205,13 @@ inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
 
 template <class S>
 inline void AddFlatFilterGradient(const FilterGradientProblem& problem,
-                                  const FilterGradientPlan& plan, int64_t item, const void* scratch,
-                                  void* totals) {
+                                  const FilterGradientPlan& plan, int64_t item,
+                                  const typename S::Accumulator* sums,
+                                  typename S::Accumulator* totals) {
   using A = typename S::Accumulator;
   const Geometry& g = problem.geometry;
   const int64_t pattern_step = plan.phases * kLanes<A>;
-  const A* sums = static_cast<const A*>(scratch);
-  A* to = static_cast<A*>(totals) + item % plan.groups * plan.period;
+  A* to = totals + item % plan.groups * plan.period;
   for (int64_t tap = 0; tap < g.filter_height * g.filter_width; ++tap) {
     for (int64_t c = 0; c < plan.period; ++c) {
       A sum = 0;
@@ -247,7 +248,8 @@ inline bool PlanFlatFilterGradient(const FilterGradientProblem& problem, double 
   plan->ring_phase_stride = static_cast<int64_t>(strips.PhaseVectors(patterns)) * kCount;
   // An odd number of vectors keeps successive rows out of the same sets of the cache.
   plan->ring_row_stride = (strips.stride_phases * plan->ring_phase_stride / kCount | 1) * kCount;
-  plan->scratch_bytes = static_cast<int64_t>(strip_bytes(patterns) + sums_bytes);
+  plan->sums_bytes = g.filter_height * g.filter_width * plan->phases * kVectorBytes;
+  plan->scratch_bytes = static_cast<int64_t>(strip_bytes(patterns)) + plan->sums_bytes;
   PlanChunks(g, plan);
   plan->items = plan->groups * CeilDiv(plan->bands, plan->bands_per_chunk);
   plan->algorithm = Algorithm::kFlat;

@@ -227,22 +227,21 @@ FilterGradientPlan PlanFilterGradient(const FilterGradientProblem& problem,
 
 template <class S>
 void RunFilterGradient(const FilterGradientProblem& problem, const FilterGradientPlan& plan,
-                       int64_t item, void* scratch) {
-  switch (plan.algorithm) {
-    case Algorithm::kFlat: return RunFlatFilterGradient<S>(problem, plan, item, scratch);
-    case Algorithm::kTransform: return RunTransformFilterGradient<S>(problem, plan, item, scratch);
-    default: return RunChannelFilterGradient<S>(problem, plan, item, scratch);
-  }
+                       int64_t item, void* sums, void* scratch) {
+  using A = typename S::Accumulator;
+  const auto run = plan.algorithm == Algorithm::kFlat        ? RunFlatFilterGradient<S>
+                   : plan.algorithm == Algorithm::kTransform ? RunTransformFilterGradient<S>
+                                                             : RunChannelFilterGradient<S>;
+  run(problem, plan, item, static_cast<A*>(sums), static_cast<A*>(scratch));
 }
 
 template <class S>
 void AddFilterGradient(const FilterGradientProblem& problem, const FilterGradientPlan& plan,
-                       int64_t item, const void* scratch, void* totals) {
-  if (plan.algorithm == Algorithm::kFlat) {
-    AddFlatFilterGradient<S>(problem, plan, item, scratch, totals);
-  } else {
-    AddChannelFilterGradient<S>(problem, plan, item, scratch, totals);
-  }
+                       int64_t item, const void* sums, void* totals) {
+  using A = typename S::Accumulator;
+  const auto add =
+      plan.algorithm == Algorithm::kFlat ? AddFlatFilterGradient<S> : AddChannelFilterGradient<S>;
+  add(problem, plan, item, static_cast<const A*>(sums), static_cast<A*>(totals));
 }
 
 template <class S>

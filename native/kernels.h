@@ -126,12 +126,13 @@ struct ForwardKernels {
 };
 
 // How a filter gradient is computed. The sum over batch, height and width is cut into chunks by the
-// sizes alone, so that the threads that add them up never change a bit of it.
+// sizes alone, and those are added up in their order, so that threads never change a bit of it.
 struct FilterGradientPlan {
   Algorithm algorithm;
   int64_t items;  // chunks of each group of channels; those of the first chunk come first
   int64_t groups;
-  int64_t scratch_bytes;  // that one thread needs, 64-byte aligned
+  int64_t sums_bytes;     // of one item, 64-byte aligned
+  int64_t scratch_bytes;  // that one thread needs besides, 64-byte aligned
   // Packed with zero padding, which leaks NaN and infinity into taps that they must not reach: if a
   // tap is not finite afterwards, all has to be done again with drop_not_finite, which packs zeros
   // in their place, and the definition tells the taps that they do reach.
@@ -155,12 +156,12 @@ struct FilterGradientPlan {
 
 struct FilterGradientKernels {
   FilterGradientPlan (*plan)(const FilterGradientProblem& problem, const PlanOptions& options);
-  // Computes the partial sums of one item, to scratch.
+  // Computes the partial sums of one item.
   void (*run)(const FilterGradientProblem& problem, const FilterGradientPlan& plan, int64_t item,
-              void* scratch);
+              void* sums, void* scratch);
   // Adds them to the totals, [filter_height, filter_width, output channels] of accumulators.
   void (*add)(const FilterGradientProblem& problem, const FilterGradientPlan& plan, int64_t item,
-              const void* scratch, void* totals);
+              const void* sums, void* totals);
   // Rounds totals to filter_backprop, which is where they already are for float32 and float64.
   void (*store)(const FilterGradientProblem& problem, const void* totals);
   bool (*is_finite)(const FilterGradientProblem& problem, const void* totals);

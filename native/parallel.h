@@ -17,33 +17,28 @@ inline constexpr int kMaxThreads = 1024;
 int GetNumThreads();
 void SetNumThreads(int n);
 
-// In which order the ranges of a ParallelFor() begin: those that one thread does lie together, or
-// ascending, for ranges that wait for earlier ones.
-enum class Order { kAny, kAscending };
-
 // ParallelFor() without its template: body(context, begin, end) does the items [begin, end).
 using RangeBody = void (*)(const void* context, int64_t begin, int64_t end) noexcept;
-void ParallelForRanges(int64_t count, int64_t grain, Order order, RangeBody body,
-                       const void* context);
+void ParallelForRanges(int64_t count, int64_t grain, RangeBody body, const void* context);
 
 // Calls body(begin, end) for disjoint ranges that make up [0, count) and returns when all are done;
 // what they wrote is visible to the caller. Calls nothing if count is 0. grain is at least 1.
 //
 // Threads: ranges of `grain` items (the last may be shorter) go to whichever thread is free, the
-// caller among them. One range is enough, body(0, count) on the calling thread, if count <= grain,
-// if the number of threads is 1, or if the threads are taken: by another caller or by the loop
-// around this one. So any number of callers, nested ones too, never wait for each other and never
-// multiply threads. Every thread computes with the floating-point environment of the caller. A
-// child of fork() starts without threads and makes its own; body itself must not fork.
-// Allocation: none but the threads, which are started when first needed and then kept.
-// Aliasing: body is used in place, by several threads at a time, which is why it is const. An
-// exception that leaves it ends the process.
+// caller among them; those that one thread does lie together. One range is enough, body(0, count)
+// on the calling thread, if count <= grain, if the number of threads is 1, or if the threads are
+// taken: by another caller or by the loop around this one. So any number of callers, nested ones
+// too, never wait for each other and never multiply threads. Every thread computes with the
+// floating-point environment of the caller. A child of fork() starts without threads and makes its
+// own; body itself must not fork. Allocation: none but the threads, which are started when first
+// needed and then kept. Aliasing: body is used in place, by several threads at a time, which is why
+// it is const. An exception that leaves it ends the process.
 template <class Body>
-void ParallelFor(int64_t count, int64_t grain, Order order, const Body& body) {
+void ParallelFor(int64_t count, int64_t grain, const Body& body) {
   const RangeBody call = [](const void* context, int64_t begin, int64_t end) noexcept {
     (*static_cast<const Body*>(context))(begin, end);
   };
-  ParallelForRanges(count, grain, order, call, &body);
+  ParallelForRanges(count, grain, call, &body);
 }
 
 }  // namespace depthwise

@@ -49,16 +49,17 @@ inline bool PlanTransformFilterGradient(const FilterGradientProblem& problem, do
   constexpr int64_t kWidestLanes = 64 / int64_t{sizeof(typename S::Accumulator)};
   plan->bands_per_chunk = ImagesOfChunk(g.batch, CeilDiv(g.OutputChannels(), kWidestLanes));
   plan->items = plan->groups * CeilDiv(plan->bands, plan->bands_per_chunk);
-  plan->scratch_bytes = g.out_height * g.out_width * kVectorBytes +
-                        TransformedImages<S>::ScratchBytes(plan->transform, plan->strip_columns, g);
+  plan->sums_bytes = g.out_height * g.out_width * kVectorBytes;
+  plan->scratch_bytes = TransformedImages<S>::ScratchBytes(plan->transform, plan->strip_columns, g);
   return true;
 }
 
-// Computes the sums of an item, which are then at the beginning of scratch.
+// Computes the sums of an item.
 template <class S>
 inline void RunTransformFilterGradient(const FilterGradientProblem& problem,
                                        const FilterGradientPlan& plan, int64_t item,
-                                       void* scratch) {
+                                       typename S::Accumulator* sums,
+                                       typename S::Accumulator* scratch) {
   using A = typename S::Accumulator;
   using E = typename S::Element;
   constexpr int kCount = kLanes<A>;
@@ -73,10 +74,8 @@ inline void RunTransformFilterGradient(const FilterGradientProblem& problem,
                                    .bias = nullptr,
                                    .output = nullptr,
                                    .output_strides = {}};
-  A* const sums = static_cast<A*>(scratch);
-  A* const sums_end = sums + g.out_height * g.out_width * kCount;
-  FillZero(sums, sums_end);
-  TransformedImages<S> images(convolution, plan.transform, plan.strip_columns, sums_end);
+  FillZero(sums, sums + g.out_height * g.out_width * kCount);
+  TransformedImages<S> images(convolution, plan.transform, plan.strip_columns, scratch);
 
   const int64_t first_channel = item % plan.groups * kCount;
   const int64_t channels = Min(kCount, g.OutputChannels() - first_channel);

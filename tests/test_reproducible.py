@@ -104,6 +104,21 @@ def test_any_number_of_threads(
 
 
 @FORMATS
+def test_chunks_whose_sums_do_not_fit_together(
+    data_format: str, isa: str, restored_threads: None
+) -> None:
+    """Two threads keep 1 MB of sums, 14 of these 16 filters (ChunksTogether in dispatch.cc)."""
+    case = Case((23, 23), (9, 9), 224, batch=16)
+    operands = problem(BACKPROP_FILTER, case, FLOAT32, data_format)
+    set_num_threads(1)
+    want = BACKPROP_FILTER(case, operands, data_format)
+    for threads in (2, 3, 16):
+        set_num_threads(threads)
+        got = BACKPROP_FILTER(case, operands, data_format)
+        assert_same_bits(got, want, f"{threads} threads")
+
+
+@FORMATS
 @pytest.mark.parametrize("tap", [0, 30])
 def test_infinite_taps_on_any_number_of_threads(
     tap: int, data_format: str, isa: str, restored_threads: None
