@@ -88,6 +88,8 @@ inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arra
     if (same_strides && stride == 2 && taps == 5) return ChannelColumns<S, 0, 5, 2, false>;
     // Only float32 has these, for the size of the package.
     if constexpr (sizeof(typename S::Element) == 4) {
+      if (same_strides && stride == 1 && taps == 4) return ChannelColumns<S, 0, 4, 1, false>;
+      if (same_strides && stride == 1 && taps == 6) return ChannelColumns<S, 0, 6, 1, false>;
       if (same_strides && stride == 2 && taps == 7) return ChannelColumns<S, 0, 7, 2, false>;
       if (same_strides && stride == 3 && taps == 3) return ChannelColumns<S, 0, 3, 3, false>;
       if (same_strides && stride == 3 && taps == 5) return ChannelColumns<S, 0, 5, 3, false>;
