@@ -19,8 +19,8 @@ namespace depthwise {
 void Forward(DType dtype, const ForwardProblem& given);
 
 // Computes given.filter_backprop, the gradient of sum(output * out_backprop) with respect to the
-// filter; all else as for Forward(). The scratch is at most 4 MB and one accumulator for each tap,
-// for each thread; the calling thread has and keeps the sums of all.
+// filter; all else as for Forward(). The scratch of a thread is at most 4 MB and one accumulator
+// for each tap; the calling thread has what the sums of all threads need.
 void FilterGradient(DType dtype, const FilterGradientProblem& given);
 
 // The three public functions on memory that fits the geometry; bias may be null, and images that

@@ -256,11 +256,12 @@ inline void RunChannelFilterGradient(const FilterGradientProblem& problem,
   sums.Flush();
 }
 
+// Adds the sums of the taps [tap_begin, tap_end).
 template <class S>
 inline void AddChannelFilterGradient(const FilterGradientProblem& problem,
                                      const FilterGradientPlan& plan, int64_t item,
-                                     const typename S::Accumulator* sums,
-                                     typename S::Accumulator* totals) {
+                                     const typename S::Accumulator* sums, int64_t tap_begin,
+                                     int64_t tap_end, typename S::Accumulator* totals) {
   using A = typename S::Accumulator;
   constexpr int64_t kCount = kLanes<A>;
   const int64_t taps = problem.geometry.filter_height * problem.geometry.filter_width;
@@ -269,17 +270,18 @@ inline void AddChannelFilterGradient(const FilterGradientProblem& problem,
   const ChannelVectors<S> vectors{channels, plan.peel};
   const int64_t first = item % plan.groups * plan.group_vectors;
   const int64_t last = Min(vectors.Count(), first + plan.group_vectors);
-  for (int64_t v = first; v < last; ++v) {
+  for (int64_t v = first; v < last; ++v, sums += taps * kCount) {
     // In place vectors can overlap the one before, and packed ones end short.
     const int64_t start = in_place ? vectors.First(v) : v * kCount;
     const int64_t begin = in_place && v > 0 ? vectors.First(v - 1) + kCount : start;
     const int64_t end = Min(channels, start + kCount);
-    for (int64_t tap = 0; tap < taps; ++tap, sums += kCount) {
+    for (int64_t tap = tap_begin; tap < tap_end; ++tap) {
+      const A* from = sums + tap * kCount;
       A* to = totals + tap * channels;
       if (begin == start && end - begin == kCount) {
-        StoreUnaligned(to + begin, LoadUnaligned<Vec<A>>(to + begin) + LoadUnaligned<Vec<A>>(sums));
+        StoreUnaligned(to + begin, LoadUnaligned<Vec<A>>(to + begin) + LoadUnaligned<Vec<A>>(from));
       } else {
-        for (int64_t c = begin; c < end; ++c) to[c] += sums[c - start];
+        for (int64_t c = begin; c < end; ++c) to[c] += from[c - start];
       }
     }
   }

@@ -203,16 +203,18 @@ inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
   sums.Flush();
 }
 
+// Adds the sums of the taps [tap_begin, tap_end).
 template <class S>
 inline void AddFlatFilterGradient(const FilterGradientProblem& problem,
                                   const FilterGradientPlan& plan, int64_t item,
-                                  const typename S::Accumulator* sums,
-                                  typename S::Accumulator* totals) {
+                                  const typename S::Accumulator* sums, int64_t tap_begin,
+                                  int64_t tap_end, typename S::Accumulator* totals) {
   using A = typename S::Accumulator;
   const Geometry& g = problem.geometry;
   const int64_t pattern_step = plan.phases * kLanes<A>;
-  A* to = totals + item % plan.groups * plan.period;
-  for (int64_t tap = 0; tap < g.filter_height * g.filter_width; ++tap) {
+  sums += tap_begin * pattern_step;
+  A* to = totals + tap_begin * g.OutputChannels() + item % plan.groups * plan.period;
+  for (int64_t tap = tap_begin; tap < tap_end; ++tap) {
     for (int64_t c = 0; c < plan.period; ++c) {
       A sum = 0;
       for (int64_t i = c; i < pattern_step; i += plan.period) sum += sums[i];

@@ -237,11 +237,11 @@ void RunFilterGradient(const FilterGradientProblem& problem, const FilterGradien
 
 template <class S>
 void AddFilterGradient(const FilterGradientProblem& problem, const FilterGradientPlan& plan,
-                       int64_t item, const void* sums, void* totals) {
+                       int64_t item, const void* sums, int64_t begin, int64_t end, void* totals) {
   using A = typename S::Accumulator;
   const auto add =
       plan.algorithm == Algorithm::kFlat ? AddFlatFilterGradient<S> : AddChannelFilterGradient<S>;
-  add(problem, plan, item, static_cast<const A*>(sums), static_cast<A*>(totals));
+  add(problem, plan, item, static_cast<const A*>(sums), begin, end, static_cast<A*>(totals));
 }
 
 template <class S>

@@ -131,7 +131,7 @@ struct FilterGradientPlan {
   Algorithm algorithm;
   int64_t items;  // chunks of each group of channels; those of the first chunk come first
   int64_t groups;
-  int64_t sums_bytes;     // of one item, 64-byte aligned
+  int64_t sums_bytes;     // of one item
   int64_t scratch_bytes;  // that one thread needs besides, 64-byte aligned
   // Packed with zero padding, which leaks NaN and infinity into taps that they must not reach: if a
   // tap is not finite afterwards, all has to be done again with drop_not_finite, which packs zeros
@@ -159,14 +159,15 @@ struct FilterGradientKernels {
   // Computes the partial sums of one item.
   void (*run)(const FilterGradientProblem& problem, const FilterGradientPlan& plan, int64_t item,
               void* sums, void* scratch);
-  // Adds them to the totals, [filter_height, filter_width, output channels] of accumulators.
+  // Adds those of the taps [begin, end), numbered di * filter_width + dj, to the totals,
+  // [filter_height, filter_width, output channels] of accumulators.
   void (*add)(const FilterGradientProblem& problem, const FilterGradientPlan& plan, int64_t item,
-              const void* sums, void* totals);
+              const void* sums, int64_t begin, int64_t end, void* totals);
   // Rounds totals to filter_backprop, which is where they already are for float32 and float64.
   void (*store)(const FilterGradientProblem& problem, const void* totals);
   bool (*is_finite)(const FilterGradientProblem& problem, const void* totals);
-  // For Algorithm::kDefinition and after drop_not_finite: sets the taps [begin, end), numbered
-  // di * filter_width + dj, by the definition, those of all channels or where that is not finite.
+  // For Algorithm::kDefinition and after drop_not_finite: sets the taps [begin, end) by the
+  // definition, those of all channels or where that is not finite.
   void (*define)(const FilterGradientProblem& problem, bool only_not_finite, int64_t begin,
                  int64_t end);
 };

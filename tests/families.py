@@ -229,6 +229,9 @@ def large_cases() -> Iterator[Case]:
     yield Case((3, 3000), (5, 5), 3)
     yield Case((33, 34), (31, 31), 20)
     yield Case((9, 140), (31, 31), 17)
+    # Phases of input gradients of 4, 3 and 6 taps, in whole tiles.
+    yield Case((9, 30), (7, 7), 17, strides=(2, 2))
+    yield Case((6, 29), (5, 12), 18, strides=(2, 2))
 
 
 def larger_than_cache_cases() -> Iterator[Case]:

@@ -102,11 +102,6 @@ PROBLEMS: dict[str, dict[str, object]] = {
         "input": "np.ones((1, 40, 40, 8), np.float32)",
         "filter_shape": (71, 71, 8, 1),
     },
-    # The sums of 16 chunks of its filter gradient, 2.1 MB, are not all kept.
-    "many images": {
-        "input": "np.ones((16, 23, 23, 400), np.float32)",
-        "filter_shape": (9, 9, 400, 1),
-    },
     "float64 5x5": {
         "input": "np.ones((4, 112, 112, 64))",
         "filter_shape": (5, 5, 64, 1),
@@ -124,19 +119,38 @@ def test_extra_memory(operation: str, problem: dict[str, object], threads: int) 
     check_extra_memory(operation, problem, threads)
 
 
-# Its sums of a vector of channels, 3.7 MB, would not fit beside the memory of a transform.
-LARGE_FILTER_GRADIENT: dict[str, object] = {
-    "input": "np.ones((1, 279, 279, 16), np.float16)",
-    "filter_shape": (240, 240, 16, 1),
-    "padding": "VALID",
+# Whose sums, of all channels and images, would not fit.
+FILTER_GRADIENTS: dict[str, dict[str, object]] = {
+    # Nor those of a vector of channels, 3.7 MB, beside the memory of a transform.
+    "240x240": {
+        "input": "np.ones((1, 279, 279, 16), np.float16)",
+        "filter_shape": (240, 240, 16, 1),
+        "padding": "VALID",
+    },
+    "32 images": {
+        "input": "np.ones((32, 46, 46, 192), np.float32)",
+        "filter_shape": (21, 21, 192, 1),
+        "strides": [1, 2, 2, 1],
+    },
+    "a vector for each channel": {
+        "input": "np.ones((1, 15, 200, 200), np.float32)",
+        "data_format": "NCHW",
+        "filter_shape": (100, 100, 15, 1),
+    },
+    "float16": {
+        "input": "np.ones((1, 56, 56, 2048), np.float16)",
+        "filter_shape": (31, 31, 2048, 1),
+    },
 }
 
 
 @pytest.mark.skipif(
     not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak of a moment"
 )
-def test_extra_memory_of_a_large_filter_gradient() -> None:
-    check_extra_memory("backprop_filter", LARGE_FILTER_GRADIENT, threads=1)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("problem", FILTER_GRADIENTS.values(), ids=list(FILTER_GRADIENTS))
+def test_extra_memory_of_a_filter_gradient(problem: dict[str, object], threads: int) -> None:
+    check_extra_memory("backprop_filter", problem, threads)
 
 
 def check_extra_memory(operation: str, problem: dict[str, object], threads: int) -> None:

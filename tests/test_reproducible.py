@@ -81,6 +81,23 @@ def problem(
     return operation.to_format(operation.random_data(case, dtype), data_format)
 
 
+def check_threads(
+    operation: Operation,
+    case: Case,
+    data_format: str,
+    dtype: np.dtype[Any],
+    counts: tuple[int, ...],
+) -> None:
+    operands = problem(operation, case, dtype, data_format)
+    set_num_threads(1)
+    want = operation(case, operands, data_format)
+    for threads in counts:
+        set_num_threads(threads)
+        got = operation(case, operands, data_format)
+        assert_same_bits(got, want, f"{threads} threads")
+        got.fill(np.nan)
+
+
 @EVERY_DTYPE
 @FORMATS
 @EVERY_CASE
@@ -93,29 +110,24 @@ def test_any_number_of_threads(
     isa: str,
     restored_threads: None,
 ) -> None:
-    operands = problem(operation, case, dtype, data_format)
-    set_num_threads(1)
-    want = operation(case, operands, data_format)
-    for threads in (2, 5, 16):
-        set_num_threads(threads)
-        got = operation(case, operands, data_format)
-        assert_same_bits(got, want, f"{threads} threads")
-        got.fill(np.nan)
+    check_threads(operation, case, data_format, dtype, (2, 5, 16))
 
 
 @FORMATS
-def test_chunks_whose_sums_do_not_fit_together(
-    data_format: str, isa: str, restored_threads: None
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((23, 23), (9, 9), 240, batch=17),
+        Case((40, 41), (25, 25), 2, batch=30),
+        Case((40, 40), (91, 91), 20, batch=3),
+    ],
+    ids=str,
+)
+def test_sums_that_are_not_all_kept(
+    case: Case, data_format: str, isa: str, restored_threads: None
 ) -> None:
-    """Two threads keep 1 MB of sums, 14 of these 16 filters (ChunksTogether in dispatch.cc)."""
-    case = Case((23, 23), (9, 9), 224, batch=16)
-    operands = problem(BACKPROP_FILTER, case, FLOAT32, data_format)
-    set_num_threads(1)
-    want = BACKPROP_FILTER(case, operands, data_format)
-    for threads in (2, 3, 16):
-        set_num_threads(threads)
-        got = BACKPROP_FILTER(case, operands, data_format)
-        assert_same_bits(got, want, f"{threads} threads")
+    """Two threads keep 1 MB of them, or one item each (ItemsTogether in native/dispatch.cc)."""
+    check_threads(BACKPROP_FILTER, case, data_format, FLOAT32, (2, 3, 16))
 
 
 @FORMATS
