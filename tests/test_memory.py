@@ -16,6 +16,9 @@ from subprocesses import output_of
 # The kernel counts resident pages in batches, one for each CPU.
 COUNTING_ERROR = 512 * 1024
 MEGABYTE = 1 << 20
+ONLY_LINUX = pytest.mark.skipif(
+    not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak of a moment"
+)
 
 SCRIPT = """
 import ctypes, re, sys
@@ -109,16 +112,6 @@ PROBLEMS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak of a moment"
-)
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
-@pytest.mark.parametrize("operation", ["forward", "backprop_input", "backprop_filter"])
-def test_extra_memory(operation: str, problem: dict[str, object], threads: int) -> None:
-    check_extra_memory(operation, problem, threads)
-
-
 # Whose sums, of all channels and images, would not fit.
 FILTER_GRADIENTS: dict[str, dict[str, object]] = {
     # Nor those of a vector of channels, 3.7 MB, beside the memory of a transform.
@@ -137,23 +130,29 @@ FILTER_GRADIENTS: dict[str, dict[str, object]] = {
         "data_format": "NCHW",
         "filter_shape": (100, 100, 15, 1),
     },
-    "float16": {
+    "float16 31x31": {
         "input": "np.ones((1, 56, 56, 2048), np.float16)",
         "filter_shape": (31, 31, 2048, 1),
     },
 }
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak of a moment"
-)
+BACKPROP_FILTER = "backprop_filter"
+CASES = [
+    pytest.param(operation, problem, id=f"{operation}-{name}")
+    for operation, problems in {
+        "forward": PROBLEMS,
+        "backprop_input": PROBLEMS,
+        BACKPROP_FILTER: PROBLEMS | FILTER_GRADIENTS,
+    }.items()
+    for name, problem in problems.items()
+]
+
+
+@ONLY_LINUX
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("problem", FILTER_GRADIENTS.values(), ids=list(FILTER_GRADIENTS))
-def test_extra_memory_of_a_filter_gradient(problem: dict[str, object], threads: int) -> None:
-    check_extra_memory("backprop_filter", problem, threads)
-
-
-def check_extra_memory(operation: str, problem: dict[str, object], threads: int) -> None:
+@pytest.mark.parametrize(("operation", "problem"), CASES)
+def test_extra_memory(operation: str, problem: dict[str, object], threads: int) -> None:
     defaults = {
         "filter_shape": (3, 3, 64, 1),
         "padding": "SAME",
@@ -166,14 +165,12 @@ def check_extra_memory(operation: str, problem: dict[str, object], threads: int)
     )
     extra, filter_size = map(int, printed.split())
     allowed = 2 * MEGABYTE * threads
-    if operation == "backprop_filter":
+    if operation == BACKPROP_FILTER:
         allowed = (4 * MEGABYTE + 4 * filter_size) * threads
     assert extra <= allowed + COUNTING_ERROR
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak of a moment"
-)
+@ONLY_LINUX
 def test_nothing_leaks() -> None:
     """A thousand calls of changing shapes leave no more memory in use than a hundred did."""
     grown = output_of(
