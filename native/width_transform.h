@@ -30,19 +30,19 @@ struct Sequence {
   int64_t step, begin, end;
 };
 
-// The sums of the squares and of the magnitudes of a sequence.
+// The sum of the squares of a sequence, and all bits of its elements.
 template <class A>
 struct Norms {
-  Vec<A> squares{}, magnitudes{};
+  using Bits = decltype(Vec<A>{} < Vec<A>{});
+  Vec<A> squares{};
+  Bits bits{};
 
-  DEPTHWISE_INLINE void Add(Vec<A> v) {
-    squares += v * v;
-    magnitudes += Abs(v);
-  }
   DEPTHWISE_INLINE void Add(const Norms& other) {
     squares += other.squares;
-    magnitudes += other.magnitudes;
+    bits |= other.bits;
   }
+  // The lanes in which all elements are zero. (Squares of small numbers are zero, too.)
+  DEPTHWISE_INLINE Bits AreZeros() const { return Abs(reinterpret_cast<Vec<A>>(bits)) == 0; }
 };
 
 template <class A>
@@ -217,11 +217,16 @@ class WidthTransform {
 
   // Stores x[n] + x[-n] to even[n] and x[n] - x[-n] to odd[n], kRows vectors apart.
   DEPTHWISE_INLINE Norms<A> Fold(const Sequence<A>& x, A* even, A* odd) const {
-    Norms<A> norms;
+    // Two sums of squares, for no element to wait for its mirror's: a fifth of the transform.
+    Norms<A> norms, mirror_norms;
     const auto fold = [&](int64_t n, bool is_there, bool is_mirror_there) DEPTHWISE_INLINE_LAMBDA {
       V a{}, b{};
-      if (is_there) norms.Add(a = LoadUnaligned<V>(x.origin + n * x.step));
-      if (is_mirror_there) norms.Add(b = LoadUnaligned<V>(x.origin - n * x.step));
+      if (is_there) a = LoadUnaligned<V>(x.origin + n * x.step);
+      if (is_mirror_there) b = LoadUnaligned<V>(x.origin - n * x.step);
+      norms.squares += a * a;
+      mirror_norms.squares += b * b;
+      using Bits = typename Norms<A>::Bits;
+      norms.bits |= reinterpret_cast<Bits>(a) | reinterpret_cast<Bits>(b);
       StoreUnaligned(even + n * kRows * kCount, a + b);
       StoreUnaligned(odd + n * kRows * kCount, a - b);
     };
@@ -234,6 +239,7 @@ class WidthTransform {
     for (; n < Min(begin, inputs_); ++n) fold(n, is_there(n), is_there(-n));
     for (; n < end; ++n) fold(n, true, true);
     for (; n < inputs_; ++n) fold(n, is_there(n), is_there(-n));
+    norms.Add(mirror_norms);
     return norms;
   }
 
@@ -252,7 +258,7 @@ class WidthTransform {
       }
 #pragma GCC unroll 3
       for (int i = 0; i < kSize; ++i) {
-        const V coefficient = V{} + table[i];
+        V coefficient = table[i] - V{};
 #pragma GCC unroll 4
         for (int row = 0; row < kRows; ++row) sums[i][row] += coefficient * x[row];
       }
