@@ -182,7 +182,8 @@ class TransformKernel {
 
 // Chooses the shape of a transform; false if it does not suit, or if it would not be faster.
 template <class S>
-inline bool ShapeTransform(const Geometry& g, double limit, double effort, TransformShape* shape) {
+inline bool ShapeTransform(const Geometry& g, double limit, const TransformEffort& effort,
+                           TransformShape* shape) {
   constexpr int64_t kWidestLanes = 64 / int64_t{sizeof(typename S::Accumulator)};
   return ChooseTransform(g, kWidestLanes, limit, effort, shape);
 }

@@ -16,11 +16,15 @@ inline constexpr int64_t kMinTransformColumns = 8, kMaxTransformColumns = 160;
 // Rows whose sums are in registers together on any instruction set.
 inline constexpr int64_t kMaxTransformRows = 4;
 // What a multiply-add of the transform takes, in multiply-adds of the direct sum; and what each
-// output takes besides, to be packed, verified and stored, in those of the transform. Fitted to
-// where both take as long: 13x13 for 56x56 and larger images, 25x25 for 14x14 (Xeon, family 6,
-// model 167). In a filter gradient, 11x11 for 28x28 images, 12x12 for 56x56 (model 207).
-inline constexpr double kTransformEffort = 1.6, kGradientTransformEffort = 2;
-inline constexpr double kOutputEffort = 50;
+// output takes besides, to be packed, verified and stored, and each tap, to be packed, in those of
+// the transform. Fitted to where both take as long (Xeon, family 6, model 167): 12x12 for images of
+// 28x28 and larger, 14x14 for 20x20; for 14x14 no filter pays. Of a filter gradient 10x10 for 28x28
+// and 56x56, 12x12 for 14x14.
+struct TransformEffort {
+  double multiply_add, output, tap;
+};
+inline constexpr TransformEffort kTransformEffort = {1.45, 38, 12};
+inline constexpr TransformEffort kGradientTransformEffort = {1.8, 20, 0};
 
 // The multiply-adds of one axis, its padding left out: pairs of an output and a tap.
 inline double ValidTaps(const Axis& axis) {
@@ -83,11 +87,11 @@ inline bool PlaceTransform(const Geometry& g, int64_t residues, TransformShape* 
 // Chooses the shape with the fewest multiply-adds that fits into `limit` bytes; false if there is
 // none, or if the direct sum takes less. `lanes` are those of a 64-byte vector; `effort` is one of
 // the two above.
-inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit, double effort,
-                            TransformShape* chosen) {
+inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
+                            const TransformEffort& effort, TransformShape* chosen) {
   // So few that even without a transform it would take longer: most problems are told apart here.
   const double taps = static_cast<double>(g.filter_height) * static_cast<double>(g.filter_width);
-  if (taps <= effort * kOutputEffort) return false;
+  if (taps <= effort.multiply_add * effort.output) return false;
   const int64_t residues = ColumnResidues(g);
   if (g.stride_height != 1 || g.stride_width != 1 || (g.transposed && g.channel_multiplier > 1) ||
       g.filter_height > kMaxTransformedTaps || g.filter_width > kMaxTransformedTaps ||
@@ -99,7 +103,7 @@ inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit, doub
   const double vectors = CeilDiv(g.OutputChannels(), lanes);
   const double pairs = ValidTaps(rows);
   // Of one vector of channels.
-  double least = pairs * ValidTaps(columns) / effort * channels / (vectors * lanes);
+  double least = pairs * ValidTaps(columns) / effort.multiply_add * channels / (vectors * lanes);
   bool is_chosen = false;
   const double image_units = Max(0, rows.unit_end - rows.unit_begin);
   for (int64_t most = kMinTransformColumns; most <= kMaxTransformColumns; most += 8) {
@@ -126,8 +130,9 @@ inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit, doub
     const double work = static_cast<double>(strips) *
                             (units * 2 * shape.inputs * quarter + pairs * 6 * quarter +
                              static_cast<double>(rows.out_count) *
-                                 (2 * shape.outputs * quarter + kOutputEffort * shape.columns)) +
-                        static_cast<double>(rows.window) * 2 * shape.inputs * quarter;
+                                 (2 * shape.outputs * quarter + effort.output * shape.columns)) +
+                        static_cast<double>(rows.window) * 2 * shape.inputs * quarter +
+                        effort.tap * taps;
     if (work < least) {
       least = work;
       *chosen = shape;
