@@ -82,6 +82,31 @@ inline void PackTapsTogether(const typename S::Element* filter, int64_t channel_
   }
 }
 
+// Calls visit(tap, step, count) for runs of taps of `filter` that lie `step` elements apart: all of
+// rows.window rows and of `columns`, in the order in which a window meets them.
+template <class E, class Visit>
+DEPTHWISE_INLINE void ForEachRunOfTaps(const ForwardProblem& problem, const Axis& rows,
+                                       const Taps& columns, const E* filter, Visit&& visit) {
+  const Geometry& g = problem.geometry;
+  const FilterStrides& strides = problem.filter_strides;
+  const bool all_taps = rows.planes == 1 && rows.window == g.filter_height &&
+                        columns.count == g.filter_width && rows.taps.step == columns.step;
+  const int64_t runs = all_taps ? 1 : rows.window;
+  const int64_t count = all_taps ? rows.window * columns.count : columns.count;
+  for (int64_t u = 0; u < runs; ++u) {
+    const int64_t plane = rows.planes == 1 ? 0 : u % rows.planes;
+    const int64_t di = rows.taps.first + FloorDiv(u, rows.planes) * rows.taps.step;
+    visit(filter + (di * g.filter_width + columns.first) * strides.tap + plane * strides.channel,
+          columns.step * strides.tap, count);
+  }
+}
+
+// From an output channel to the next in the filter of a problem.
+DEPTHWISE_INLINE int64_t FilterStep(const ForwardProblem& problem) {
+  const Geometry& g = problem.geometry;
+  return (g.transposed ? g.channel_multiplier : 1) * problem.filter_strides.channel;
+}
+
 // Packs taps of the output channels [first, first + channels), [rows.window, columns.count], in the
 // order in which a window meets them: for each one vector for each of `phases` successive vectors
 // of a packed row, in which the channels repeat every `period` lanes. In a period of a whole
@@ -90,22 +115,18 @@ template <class S>
 inline void PackFilter(const ForwardProblem& problem, const Axis& rows, const Taps& columns,
                        int64_t first, int64_t channels, int64_t period, int64_t phases,
                        typename S::Accumulator* to) {
+  using E = typename S::Element;
   constexpr int kCount = kLanes<typename S::Accumulator>;
   const Geometry& g = problem.geometry;
-  const FilterStrides& strides = problem.filter_strides;
-  const int64_t step = (g.transposed ? g.channel_multiplier : 1) * strides.channel;
-  const auto* filter = static_cast<const typename S::Element*>(problem.filter) + first * step;
+  const int64_t step = FilterStep(problem);
+  const auto* filter = static_cast<const E*>(problem.filter) + first * step;
   const int64_t taps = rows.window * columns.count;
   const bool all_taps = taps == g.filter_height * g.filter_width && rows.planes == 1;
-  if (strides.tap == 1 && period == kCount && all_taps) {
+  if (problem.filter_strides.tap == 1 && period == kCount && all_taps) {
     return PackTapsTogether<S>(filter, step, channels, taps, columns.step < 0, to);
   }
-  for (int64_t u = 0; u < rows.window; ++u) {
-    const int64_t plane = rows.planes == 1 ? 0 : u % rows.planes;
-    const int64_t di = rows.taps.first + FloorDiv(u, rows.planes) * rows.taps.step;
-    const auto* tap =
-        filter + (di * g.filter_width + columns.first) * strides.tap + plane * strides.channel;
-    for (int64_t v = 0; v < columns.count; ++v, tap += columns.step * strides.tap) {
+  const auto pack = [&](const E* tap, int64_t tap_step, int64_t count) DEPTHWISE_INLINE_LAMBDA {
+    for (int64_t v = 0; v < count; ++v, tap += tap_step) {
       if (period == kCount && step == 1) {
         StoreUnaligned(to, S::LoadPartial(tap, channels));
         to += kCount;
@@ -117,7 +138,8 @@ inline void PackFilter(const ForwardProblem& problem, const Axis& rows, const Ta
         }
       }
     }
-  }
+  };
+  ForEachRunOfTaps(problem, rows, columns, filter, pack);
 }
 
 // The same for all classes of columns, one after the other; returns the end of what it packed.
