@@ -92,12 +92,13 @@ class WidthTransform {
         for (int64_t i = 0; i < count; ++i, at = plus(at, step)) *to++ = cosines[at];
       }
     };
-    const int64_t sine = 3 * right_angle;  // from the cosine of an angle to its sine
+    // From the cosine of an angle to its sine, and to that with the sign changed.
+    const int64_t sine = 3 * right_angle, minus_sine = right_angle;
     A* to = forward_;
     ForEachBlock(quarter, [&](auto size, int64_t first) {
       // Position n at frequency f: angle n * (2 f + 1).
       append(to, inputs, 0, 2 * first + 1, 0, 2, decltype(size)::value);
-      append(to, inputs, sine, 2 * first + 1, 0, 2, decltype(size)::value);
+      append(to, inputs, minus_sine, 2 * first + 1, 0, 2, decltype(size)::value);
     });
     to = inverse_;
     for (int parity = 0; parity < 2; ++parity) {
@@ -123,24 +124,22 @@ class WidthTransform {
     const A* table = forward_;
     ForEachBlock(quarter_, [&](auto size, int64_t first) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kSize = decltype(size)::value;
-      // Of even and of odd positions.
-      V cosines[2][kSize][kRows] = {}, sines[2][kSize][kRows] = {};
-      AddAlternating(even, table, cosines);
-      AddAlternating(odd, table + inputs_ * kSize, sines);
-      table += 2 * inputs_ * kSize;
+      // One after the other: the sums of both would not fit into the registers.
+      for (int imaginary = 0; imaginary < 2; ++imaginary) {
+        V sums[2][kSize][kRows] = {};  // of even and of odd positions
+        AddAlternating(imaginary == 0 ? even : odd, table, sums);
+        table += inputs_ * kSize;
+        const A sign = imaginary == 0 ? 1 : -1;
 #pragma GCC unroll 3
-      for (int i = 0; i < kSize; ++i) {
-        A* low = to + (first + i) * frequency_step;
-        A* high = to + (2 * quarter_ - 1 - first - i) * frequency_step;
+        for (int i = 0; i < kSize; ++i) {
+          A* low = to + (first + i) * frequency_step + imaginary * kCount;
+          A* high = to + (2 * quarter_ - 1 - first - i) * frequency_step + imaginary * kCount;
 #pragma GCC unroll 4
-        for (int row = 0; row < kRows; ++row, low += row_step, high += row_step) {
-          if (row >= rows_used) break;
-          const V c0 = cosines[0][i][row], c1 = cosines[1][i][row];
-          const V s0 = sines[0][i][row], s1 = sines[1][i][row];
-          StoreUnaligned(low, c0 + c1);
-          StoreUnaligned(low + kCount, -(s0 + s1));
-          StoreUnaligned(high, c0 - c1);
-          StoreUnaligned(high + kCount, s0 - s1);
+          for (int row = 0; row < kRows; ++row, low += row_step, high += row_step) {
+            if (row >= rows_used) break;
+            StoreUnaligned(low, sums[0][i][row] + sums[1][i][row]);
+            StoreUnaligned(high, (sums[0][i][row] - sums[1][i][row]) * sign);
+          }
         }
       }
     });
@@ -294,7 +293,7 @@ class WidthTransform {
 
   int64_t quarter_, inputs_, outputs_;
   A* folded_;
-  A* forward_;  // [block of frequencies][cosine, sine][n][f]
+  A* forward_;  // [block of frequencies][cosine, -sine][n][f]
   A* inverse_;  // [parity of m][block of positions][cosine, sine][f][m]
 };
 
