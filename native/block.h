@@ -310,6 +310,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .pairs = false,
         .fetch_first = 0,
         .fetch_shares = 0,
+        .fetches_output = false,
         .fetches_next_tile = false,
         .stream = false,
         .has_padding = true,

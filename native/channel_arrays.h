@@ -84,6 +84,7 @@ struct ChannelArrays {
   // Vectors, from fetch_first on, that share in fetching the input of the next two output rows
   // ahead; 0 if nothing is fetched.
   int64_t fetch_first, fetch_shares;
+  bool fetches_output;     // so are those output rows, to be written
   bool fetches_next_tile;  // see PrefetchNextTile()
   bool stream;             // store past the caches
   bool has_padding;        // columns outside the image are there, and zero

@@ -244,15 +244,21 @@ struct ChannelTile {
 };
 
 // Fetches vector v's share of what the next two output rows add to the input rows of a tile, `size`
-// elements of each.
+// elements of each, and of those output rows, `out_size` of each, if they are fetched, too.
 template <class S>
 __attribute__((noinline)) void PrefetchNextRows(const ChannelArrays<S>& arrays,
                                                 const TileRows<typename S::Element>& rows,
-                                                int64_t offset, int64_t size, int64_t v) {
+                                                int64_t offset, int64_t size,
+                                                const typename S::Element* out, int64_t out_size,
+                                                int64_t v) {
   constexpr int64_t kSize = sizeof(typename S::Element);
+  const int64_t share = v - arrays.fetch_first;
   PrefetchShare(rows.row + offset + (rows.row_end - rows.row_begin) * rows.row_step,
-                rows.row_step * kSize, kChannelRows * arrays.row_stride, size * kSize,
-                v - arrays.fetch_first, arrays.fetch_shares);
+                rows.row_step * kSize, kChannelRows * arrays.row_stride, size * kSize, share,
+                arrays.fetch_shares);
+  if (!arrays.fetches_output) return;
+  PrefetchShare<true>(out + kChannelRows * arrays.out_row_step, arrays.out_row_step * kSize,
+                      kChannelRows, out_size * kSize, share, arrays.fetch_shares);
 }
 
 // Fetches a share of what the next tile of a row is the first to touch: its outputs, to be written,
@@ -312,7 +318,8 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
   const typename S::Accumulator* bias = arrays.bias;
   for (int64_t v = arrays.first_vector; v < arrays.last_vector; v += kVectors) {
     for (int64_t i = v; fetches && i < v + kVectors; ++i) {
-      PrefetchNextRows(arrays, rows, offset, columns.count * axis.stride * unit_step, i);
+      PrefetchNextRows(arrays, rows, offset, columns.count * axis.stride * unit_step, out,
+                       columns.count * axis.out_step * arrays.out_column_step, i);
     }
     if constexpr (kFetchesTiles<S> && kVectors == 1 && !kPartial) {
       if (arrays.fetches_next_tile) {

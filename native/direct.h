@@ -48,7 +48,7 @@ template <class S>
 inline VectorGroups GroupVectors(const Geometry& g, const Item& item) {
   const Axis columns = ColumnAxis(g, 0);
   const int64_t all = DirectGroupVectors<S>(g), taps = item.rows.window * columns.window;
-  const int64_t few = Min(all, taps > 25 ? 3 : 5);
+  const int64_t few = Min(all, (taps > 25 ? 3 : 5) * 64 / kVectorBytes);
   const double rows = WindowRows(item.rows.stride, item.rows.window, item.last - item.first);
   const double bytes = rows * static_cast<double>(g.in_width) * g.InputChannels() *
                        double{sizeof(typename S::Element)};
@@ -122,18 +122,18 @@ inline bool PlanDirect(const ForwardProblem& problem, const PlanOptions& options
 }
 
 // Whether what the next tile touches is worth fetching, for a plan that knows whether it streams:
-// where the second-level cache does not keep input and output, whose rows are not fetched ahead,
-// taps are few and tiles touch memory in sequence. 56x56x96 2x2 takes 57 instead of 71, 56x56x144
-// 3x3 121 instead of 139 (Xeon, model 167); with input and output of 1.6 MB 28x28x256 3x3 took 39
-// instead of 35, 5x5 takes 2% longer, streamed outputs up to twice as long.
+// where the second-level cache does not keep input and output, taps are few and tiles touch memory
+// in sequence. 56x56x96 2x2 takes 57 instead of 71, 56x56x144 3x3 121 instead of 139 (Xeon, model
+// 167); with input and output of 1.6 MB 28x28x256 3x3 took 39 instead of 35, 5x5 takes 2% longer,
+// streamed outputs up to twice as long.
 template <class S>
 inline bool SuitsPrefetchedTiles(const ForwardProblem& problem, const ForwardPlan& plan,
                                  const PlanOptions& options, double bytes) {
   if constexpr (!kFetchesTiles<S>) return false;
   const Geometry& g = problem.geometry;
   return options.may_prefetch_tiles && plan.algorithm == Algorithm::kDirect &&
-         bytes > kFarBytes * static_cast<double>(options.threads) && !plan.prefetch &&
-         !plan.stream && !plan.by_pixels && !plan.pairs && HasFewTaps(g) &&
+         bytes > kFarBytes * static_cast<double>(options.threads) && !plan.stream &&
+         !plan.by_pixels && !plan.pairs && plan.blocks == 1 && HasFewTaps(g) &&
          g.channel_multiplier == 1 && ColumnResidues(g) == 1 &&
          problem.input_strides.column == g.in_channels &&
          problem.output_strides.column == g.in_channels;
@@ -284,6 +284,7 @@ class DirectKernel {
         .pairs = false,
         .fetch_first = first_,
         .fetch_shares = plan_.prefetch && may_fetch ? last_ - first_ : 0,
+        .fetches_output = plan_.prefetch_output,
         // The vectors of a part of the channels would fetch what others write.
         .fetches_next_tile = plan_.prefetch_tiles && last_ - first_ == vectors_.Count(),
         .stream = plan_.stream,

@@ -102,11 +102,29 @@ bool IsStreamable(const ForwardProblem& problem, const ForwardPlan& plan) {
          (g.channels_last || plan.strip_columns % kLine == 0 || plan.strip_columns >= g.out_width);
 }
 
-// Whether the next rows of an image are worth fetching ahead: without gaps, so that no byte is
-// fetched which no tap reads.
+// Whether the next rows of an image can be fetched ahead: without gaps, so that no byte is fetched
+// which no tap reads.
 bool IsDense(const Geometry& g, const Strides& input_strides) {
   return input_strides.column == g.InputChannels() && g.dilation_width == 1 &&
          g.stride_width <= g.filter_width && g.stride_height <= g.filter_height;
+}
+
+// Rows that are fetched ahead, and those that are in use until then, have to stay in the
+// second-level cache: 60x60x1000 3x3, whose rows have 240 kB, took 2260 instead of 1670 us.
+inline constexpr double kFetchedRowsBytes = 1.5 * 1024 * 1024;
+
+// Whether the next rows of a plan are worth fetching ahead, unless its tiles fetch for themselves.
+template <class S>
+bool SuitsPrefetchedRows(const ForwardProblem& problem, const ForwardPlan& plan, double bytes) {
+  const Geometry& g = problem.geometry;
+  const Axis rows = RowAxis(g, 0);
+  const double pixel = sizeof(typename S::Element);
+  const double in_row = pixel * static_cast<double>(g.in_width) * g.InputChannels();
+  const double out_row = pixel * static_cast<double>(g.out_width) * g.OutputChannels();
+  const double in_rows = WindowRows(rows.stride, rows.window, 2 * kChannelRows);
+  const double out_rows = plan.prefetch_output ? 2 * kChannelRows : 0;
+  return bytes > kPrefetchBytes && !plan.prefetch_tiles && IsDense(g, problem.input_strides) &&
+         in_rows * in_row + out_rows * out_row <= kFetchedRowsBytes;
 }
 
 template <class S>
@@ -152,9 +170,13 @@ ForwardPlan Plan(const ForwardProblem& problem, const PlanOptions& options) {
     plan = PlanSums<S>(problem, options);
   }
   const double bytes = DataBytes<S>(g);
-  plan.prefetch = bytes > kPrefetchBytes && IsDense(g, problem.input_strides);
   plan.stream = bytes > options.stream_bytes && IsStreamable<S>(problem, plan);
   plan.prefetch_tiles = SuitsPrefetchedTiles<S>(problem, plan, options, bytes);
+  // Outputs that had better be stored past the caches and cannot be: a plain store to memory waits
+  // for its line. 8x56x56x128 3x3 takes 1910 instead of 2880 us with AVX2, with float16 850 instead
+  // of 990, if nothing was in the caches; from the last-level cache up to a tenth more.
+  plan.prefetch_output = bytes > options.stream_bytes && !plan.stream;
+  plan.prefetch = SuitsPrefetchedRows<S>(problem, plan, bytes);
   return plan;
 }
 
