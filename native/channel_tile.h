@@ -1,6 +1,7 @@
 // The register tile whose vectors are channels: two output rows x a few output columns of one
-// vector of channels. It reads [rows, columns, channels] either straight from an NHWC array (then
-// taps on padding are skipped) or from packed rows with zero padding. Called by channel_rows.h.
+// vector of channels. It reads [rows, columns, channels] either straight from an NHWC array or from
+// packed rows with zero padding. Most taps on padding are skipped, in an array all. Called by
+// channel_rows.h.
 #pragma once
 
 #include "channel_arrays.h"
@@ -41,9 +42,10 @@ class UnrolledRows {
 };
 
 // kHeight and kWidth are the taps along each axis, and kStride the stride of both in units; or 0
-// for any. A partial tile may leave out columns and have any units outside the image; in others
-// these are only such that not every tap meets. To choose between them as it runs costs a tile of
-// bfloat16 3x3 10%. A tile has kVectors vectors of channels.
+// for any. A partial tile may leave out columns and skip any units outside the image; others skip
+// only those that not every tap meets, and have no more, unless padding is packed. To choose
+// between them as it runs costs a tile of bfloat16 3x3 10%. A tile has kVectors vectors of
+// channels.
 template <class S, int kHeight, int kWidth, int kStride, bool kPartial, int kVectors>
 struct ChannelTile {
   using E = typename S::Element;
@@ -61,7 +63,7 @@ struct ChannelTile {
   int64_t width;                   // taps of a row
   int64_t row_stride;              // kStride, or units between output rows
   int64_t unit_step, unit_stride;  // elements between units, units between output columns
-  int64_t unit_begin, unit_end;    // units that are read
+  int64_t unit_begin, unit_end;    // units inside the image
   int64_t tap_begin, tap_end;      // taps of a row that meet them in some column
   Steps in_steps;                  // between units, or between windows if kStride is 0
   Steps out_steps;                 // between output columns
@@ -167,7 +169,7 @@ struct ChannelTile {
 
   // Adds some taps on an input row to the output rows kFirst to kLast, which are one or two. Every
   // input vector is loaded once and feeds each tap that needs it: a 3x3 tile of 2 x 7 has 45 loads
-  // for 126 multiply-adds. Of the units that they meet [begin, end) are read.
+  // for 126 multiply-adds. Of the units that they meet [begin, end) are inside the image.
   template <int kFirst, int kLast, int kTaps, class Load>
   DEPTHWISE_INLINE void AddTaps(const Load& load, Sums& sums, const E* row,
                                 const V (&of_first)[kVectors][kTaps],

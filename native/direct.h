@@ -48,6 +48,7 @@ template <class S>
 inline VectorGroups GroupVectors(const Geometry& g, const Item& item) {
   const Axis columns = ColumnAxis(g, 0);
   const int64_t all = DirectGroupVectors<S>(g), taps = item.rows.window * columns.window;
+  // As many bytes for each instruction set: it is a cache that has to keep them.
   const int64_t few = Min(all, (taps > 25 ? 3 : 5) * 64 / kVectorBytes);
   const double rows = WindowRows(item.rows.stride, item.rows.window, item.last - item.first);
   const double bytes = rows * static_cast<double>(g.in_width) * g.InputChannels() *
@@ -125,13 +126,17 @@ inline bool PlanDirect(const ForwardProblem& problem, const PlanOptions& options
 // where the second-level cache does not keep input and output, taps are few and tiles touch memory
 // in sequence. 56x56x96 2x2 takes 57 instead of 71, 56x56x144 3x3 121 instead of 139 (Xeon, model
 // 167); with input and output of 1.6 MB 28x28x256 3x3 took 39 instead of 35, 5x5 takes 2% longer,
-// streamed outputs up to twice as long.
+// streamed outputs up to twice as long. Whole rows are not fetched then: of so much data that they
+// might be, tiles have to fetch their input as well.
 template <class S>
 inline bool SuitsPrefetchedTiles(const ForwardProblem& problem, const ForwardPlan& plan,
                                  const PlanOptions& options, double bytes) {
   if constexpr (!kFetchesTiles<S>) return false;
   const Geometry& g = problem.geometry;
+  const bool fetch_input = g.filter_height == 3 && g.filter_width == 3 && g.stride_height == 1 &&
+                           g.stride_width == 1 && g.out_width >= kChannelColumns;
   return options.may_prefetch_tiles && plan.algorithm == Algorithm::kDirect &&
+         (fetch_input || bytes <= kPrefetchBytes) &&
          bytes > kFarBytes * static_cast<double>(options.threads) && !plan.stream &&
          !plan.by_pixels && !plan.pairs && plan.blocks == 1 && HasFewTaps(g) &&
          g.channel_multiplier == 1 && ColumnResidues(g) == 1 &&
@@ -226,17 +231,14 @@ class DirectKernel {
   // vector, each line of which lies as far from the last as there are channels, 14x14x512 27x27
   // takes 8% more, 13% if its taps are in memory; 14x14x672 5x5 6%.
   void PackTapsInSequence() {
-    const AxisSizes sizes = ColumnSizes(problem_.geometry);
-    const auto* const filter = static_cast<const E*>(problem_.filter);
-    A* to = taps_;
-    for (int64_t index = 0; index < Min(sizes.TapStep(), sizes.filter_size); ++index) {
-      const Taps columns = TapsOf(sizes, index);
+    const auto pack_class = [&](const Taps& columns, A* to) DEPTHWISE_INLINE_LAMBDA {
       const auto pack = [&](const E* tap, int64_t step, int64_t count) DEPTHWISE_INLINE_LAMBDA {
         PackRun(tap, step, count, vectors_, first_, last_, TapsStep(), to);
         to += count * kCount;
       };
-      ForEachRunOfTaps(problem_, rows_, columns, filter, pack);
-    }
+      ForEachRunOfTaps(problem_, rows_, columns, static_cast<const E*>(problem_.filter), pack);
+    };
+    ForEachClassOfColumns(problem_.geometry, rows_, taps_, pack_class);
   }
 
   // A function of its own, since with the loops around it its addresses are spilled.
@@ -259,7 +261,7 @@ class DirectKernel {
   }
 
   // Computes all rows of an item, of the vectors whose taps are packed, `together` of them at a
-  // time. Some may fetch the input of the next rows ahead.
+  // time. The first vectors of an item may fetch the next rows ahead, for the others, too.
   void ComputeRows(const Item& item, bool may_fetch, int64_t together) const {
     const Geometry& g = problem_.geometry;
     const Strides& in = problem_.input_strides;
@@ -284,8 +286,8 @@ class DirectKernel {
         .pairs = false,
         .fetch_first = first_,
         .fetch_shares = plan_.prefetch && may_fetch ? last_ - first_ : 0,
-        .fetches_output = plan_.prefetch_output,
         // The vectors of a part of the channels would fetch what others write.
+        .fetches_output = plan_.prefetch_output && plan_.blocks == 1,
         .fetches_next_tile = plan_.prefetch_tiles && last_ - first_ == vectors_.Count(),
         .stream = plan_.stream,
         .has_padding = false,

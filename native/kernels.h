@@ -63,7 +63,7 @@ struct ForwardPlan {
   int64_t blocks;         // of channels, each an item of its own
   int64_t scratch_bytes;  // that one thread needs, 64-byte aligned
   bool prefetch;          // the input is fetched ahead
-  bool prefetch_output;   // so is the output, to be written
+  bool prefetch_output;   // and so is the output, to be written
   bool prefetch_tiles;    // kDirect: so is what the next tile is the first to touch
   bool stream;            // full vectors of the output are stored past the caches
   bool pairs;             // kDirect: vectors of channels are computed two at a time

@@ -18,11 +18,7 @@ struct FetchedAhead {
   template <bool kToWrite>
   DEPTHWISE_INLINE void Fetch(int64_t done, int64_t parts) {
     for (const int64_t due = size * done / parts; fetched < due; fetched += kLine) {
-      if constexpr (kToWrite) {
-        PrefetchForWrite(memory + fetched);
-      } else {
-        Prefetch(memory + fetched);
-      }
+      PrefetchLine<kToWrite>(memory + fetched);
     }
   }
 };

@@ -142,19 +142,30 @@ inline void PackFilter(const ForwardProblem& problem, const Axis& rows, const Ta
   ForEachRunOfTaps(problem, rows, columns, filter, pack);
 }
 
-// The same for all classes of columns, one after the other; returns the end of what it packed.
+// Calls pack(columns, to) for all classes of columns, whose vectors of taps follow each other;
+// returns the end of the last.
+template <class A, class Pack>
+DEPTHWISE_INLINE A* ForEachClassOfColumns(const Geometry& g, const Axis& rows, A* to, Pack&& pack) {
+  const AxisSizes sizes = ColumnSizes(g);
+  for (int64_t index = 0; index < Min(sizes.TapStep(), sizes.filter_size); ++index) {
+    const Taps columns = TapsOf(sizes, index);
+    pack(columns, to);
+    to += rows.window * columns.count * kLanes<A>;
+  }
+  return to;
+}
+
+// PackFilter() for all classes of columns of a vector of channels; returns the end of what it
+// packed.
 template <class S>
 inline typename S::Accumulator* PackFilterClasses(const ForwardProblem& problem, const Axis& rows,
                                                   int64_t first, int64_t channels,
                                                   typename S::Accumulator* to) {
-  constexpr int kCount = kLanes<typename S::Accumulator>;
-  const AxisSizes sizes = ColumnSizes(problem.geometry);
-  for (int64_t index = 0; index < Min(sizes.TapStep(), sizes.filter_size); ++index) {
-    const Taps columns = TapsOf(sizes, index);
-    PackFilter<S>(problem, rows, columns, first, channels, kCount, 1, to);
-    to += rows.window * columns.count * kCount;
-  }
-  return to;
+  using A = typename S::Accumulator;
+  const auto pack = [&](const Taps& columns, A* at) DEPTHWISE_INLINE_LAMBDA {
+    PackFilter<S>(problem, rows, columns, first, channels, kLanes<A>, 1, at);
+  };
+  return ForEachClassOfColumns(problem.geometry, rows, to, pack);
 }
 
 // What is added to the sums of an output channel before they are stored. Without a bias that is +0,

@@ -81,6 +81,15 @@ DEPTHWISE_INLINE void PrefetchForWrite(const void* place) {
 #endif
 }
 
+template <bool kToWrite>
+DEPTHWISE_INLINE void PrefetchLine(const void* place) {
+  if constexpr (kToWrite) {
+    PrefetchForWrite(place);
+  } else {
+    Prefetch(place);
+  }
+}
+
 // Keeps a loaded vector in a register. Without it g++ 12 folds the load into each multiply-add
 // that uses it, which makes the tiles load-bound: 155 instead of 194 GFLOP/s for 3x3.
 template <class V>

@@ -7,9 +7,8 @@
 // it is not, the taps are added one by one.
 #pragma once
 
-#include "pack.h"
+#include "transform_memory.h"
 #include "transform_shape.h"
-#include "width_transform.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -20,55 +19,6 @@ namespace depthwise::DEPTHWISE_ISA {
 // 31x31 taps has 0.9 and 16 to 50.)
 inline constexpr float kNoise = 0.5;
 inline constexpr float kBias = 4, kBiasOfTerm = 1.0 / 16;
-
-// Input rows of one row residue that are inside the image.
-inline int64_t MaxImageRows(const Geometry& g) {
-  const Axis axis = RowAxis(g, 0);
-  return axis.unit_end - axis.unit_begin + 1;  // Another residue may have one more.
-}
-
-// Where things lie in the scratch memory. Spectra are [frequency, row] of complex numbers: two
-// vectors, three of the filter. An odd number of rows for each frequency keeps these out of the
-// same sets of a cache.
-template <class A>
-struct TransformMemory {
-  static constexpr int kCount = kLanes<A>;
-  static constexpr int64_t kRows = kTransformRows;
-
-  A *packed, *taps, *filter_spectrum, *spectrum, *products, *output, *transform;
-  Norms<A>* norms;  // of the packed rows
-  A* bias;
-  int64_t packed_rows, packed_row_stride, filter_rows, spectrum_rows, product_rows;
-  int64_t size = 0;
-
-  TransformMemory(const TransformShape& shape, int64_t strip_columns, const Geometry& g,
-                  A* scratch) {
-    const int64_t half = 2 * shape.quarter, window = RowAxis(g, 0).window;
-    const auto take = [&](int64_t vectors) {
-      A* const at = scratch == nullptr ? nullptr : scratch + size;
-      size += vectors * kCount;
-      return at;
-    };
-    packed_rows = Min(shape.rows + window - 1, MaxImageRows(g));
-    packed_row_stride = (MaxInputColumns(g, strip_columns) | 1) * kCount;
-    packed = take(packed_rows * packed_row_stride / kCount);
-    taps = take(window * g.filter_width);
-    bias = take(1);
-    filter_rows = window | 1;
-    filter_spectrum = take(3 * half * filter_rows);
-    spectrum_rows = (packed_rows + 2 * (kRows - 1)) | 1;
-    spectrum = take(2 * half * spectrum_rows);
-    product_rows = CeilDiv(shape.rows, kRows) * kRows | 1;
-    products = take(2 * half * product_rows);
-    // The last square of a transposition may read beyond the rows: hence kCount more.
-    const int64_t buffered_rows =
-        ColumnResidues(g) > 1 ? CeilDiv(shape.rows, kRows) * kRows : kRows;
-    output = take(buffered_rows * strip_columns + kCount);
-    norms = reinterpret_cast<Norms<A>*>(take(2 * packed_rows));
-    const double tables = WidthTransform<A>::MemorySize(shape.quarter, shape.inputs, shape.outputs);
-    transform = take(CeilDiv(static_cast<int64_t>(tables), kCount));
-  }
-};
 
 template <class A>
 class TransformStrip {
@@ -262,8 +212,9 @@ class TransformStrip {
   // Replaces what the transform may have got wrong of output row t, and adds the bias.
   //
   // Some taps of the middle, where filters are seldom small, are added for every output, since they
-  // nearly always verify it: a branch to do so for those that need it is mispredicted often. Of
-  // outputs one by one it took 30 cycles each, a sixth of the whole transform.
+  // nearly always verify it: a branch to do so for those that need it is mispredicted often.
+  // Neighbouring outputs look at the same taps and share what they load: one by one it took 30
+  // cycles each, a sixth of the whole transform.
   DEPTHWISE_INLINE void Verify(const Ring<A>& ring, const Rows& rows, const Columns& columns,
                                int64_t t, V row_squares, int64_t column_step, A* output) const {
     const Window window{Max(0, rows.unit_begin - t), Min(rows.window, rows.unit_end - t)};
@@ -273,27 +224,30 @@ class TransformStrip {
     const int64_t middle = is_empty ? 0 : (window.begin + window.end) / 2;
     const A* const row = is_empty ? nullptr : ring.Row(t + middle) + columns.offset;
     const A* const taps = memory.taps + middle * g_.filter_width * kCount;
-    const auto verify = [&](auto size, int64_t j) DEPTHWISE_INLINE_LAMBDA {
-      constexpr int kOutputs = decltype(size)::value;
+    // The outputs [j, j + kOutputs), by the taps [v, v + kRun), if there is such a run.
+    const auto verify = [&](auto together, int64_t j, int64_t v) DEPTHWISE_INLINE_LAMBDA {
+      constexpr int kOutputs = decltype(together)::value;
       A* const to = output + j * column_step;
       V magnitudes[kOutputs] = {};
-      if (!is_empty) AddMagnitudes(row, taps, columns, j, magnitudes);
+      if (v >= 0) {
+        AddMagnitudes(row + (j + v) * columns.step, columns.step, taps + v * kCount, magnitudes);
+      }
       V values[kOutputs];
       V smallest = V{} + kLargest, not_finite{};
 #pragma GCC unroll 4
       for (int i = 0; i < kOutputs; ++i) {
-        const V value = values[i] = LoadUnaligned<V>(to + i * column_step);
-        const V size = Abs(value);
+        values[i] = LoadUnaligned<V>(to + i * column_step);
+        const V absolute = Abs(values[i]);
         // A magnitude that is NaN says nothing.
-        const V bound = magnitudes[i] > size ? magnitudes[i] : size;
+        const V bound = magnitudes[i] > absolute ? magnitudes[i] : absolute;
         smallest = bound < smallest ? bound : smallest;
-        not_finite += value * 0;
+        not_finite += values[i] * 0;
       }
       if (__builtin_expect(AnyLane(~((smallest >= least) & (not_finite == 0))), 0)) {
         for (int i = 0; i < kOutputs; ++i) {
-          const V size = Abs(values[i]);
+          const V absolute = Abs(values[i]);
           const auto is_verified =
-              ((size >= least) | (magnitudes[i] >= least)) & (size <= kLargest);
+              ((absolute >= least) | (magnitudes[i] >= least)) & (absolute <= kLargest);
           if (!AnyLane(~is_verified)) continue;
           const V doubtful_least = is_verified ? V{} : least;
           values[i] = Recompute(ring, columns, t, window, j + i, doubtful_least, values[i]);
@@ -302,33 +256,43 @@ class TransformStrip {
 #pragma GCC unroll 4
       for (int i = 0; i < kOutputs; ++i) StoreUnaligned(to + i * column_step, values[i] + bias);
     };
-    int64_t j = 0;
-    for (; j + kTogether <= columns.count; j += kTogether) verify(Size<kTogether>{}, j);
-    for (; j < columns.count; ++j) verify(Size<1>{}, j);
+    for (int64_t j = 0; j < columns.count;) {
+      const bool are_left = j + kTogether <= columns.count;
+      const int64_t run = are_left && !is_empty ? FirstOfRun(columns, j, kTogether) : -1;
+      if (run >= 0) {
+        verify(Size<kTogether>{}, j, run);
+        j += kTogether;
+      } else {
+        verify(Size<1>{}, j, is_empty ? -1 : FirstOfRun(columns, j, 1));
+        ++j;
+      }
+    }
   }
 
-  // Adds the magnitudes of kRun products, of one input row and its taps, to those of the outputs
-  // [j, j + kOutputs), unless fewer taps meet the image.
-  template <int kOutputs>
-  DEPTHWISE_INLINE void AddMagnitudes(const A* row, const A* taps, const Columns& columns,
-                                      int64_t j, V (&sums)[kOutputs]) const {
+  // The first of kRun taps that all of so many outputs, from j on, have on the image, in the middle
+  // of the filter if there are more; -1 if there are less.
+  DEPTHWISE_INLINE int64_t FirstOfRun(const Columns& columns, int64_t j, int64_t outputs) const {
     const int64_t width = g_.filter_width;
-    // Of the taps that all outputs have on the image those in the middle.
     const int64_t begin = Max(0, columns.unit_begin - j);
-    const int64_t end = Min(width, columns.unit_end - j - (kOutputs - 1));
+    const int64_t end = Min(width, columns.unit_end - j - (outputs - 1));
     const int64_t v = Max(begin, Min(width / 2 - kRun / 2, end - kRun));
-    if (v + kRun > end) return;
-    const A* const tap = taps + v * kCount;
-    const A* x = row + (j + v) * columns.step;
-    V sizes[kRun];
+    return v + kRun <= end ? v : -1;
+  }
+
+  // Adds the magnitudes of kRun products to those of neighbouring outputs, from the same taps each;
+  // `x` is what the first of them meets for the first output.
+  template <int kOutputs>
+  static DEPTHWISE_INLINE void AddMagnitudes(const A* x, int64_t step, const A* taps,
+                                             V (&sums)[kOutputs]) {
+    V of_taps[kRun];
 #pragma GCC unroll 8
-    for (int i = 0; i < kRun; ++i) sizes[i] = Abs(LoadUnaligned<V>(tap + i * kCount));
+    for (int i = 0; i < kRun; ++i) of_taps[i] = Abs(LoadUnaligned<V>(taps + i * kCount));
 #pragma GCC unroll 11
-    for (int i = 0; i < kRun + kOutputs - 1; ++i, x += columns.step) {
-      const V size = Abs(LoadUnaligned<V>(x));
+    for (int i = 0; i < kRun + kOutputs - 1; ++i, x += step) {
+      const V of_input = Abs(LoadUnaligned<V>(x));
 #pragma GCC unroll 4
       for (int output = 0; output < kOutputs; ++output) {
-        if (output <= i && i - output < kRun) sums[output] += size * sizes[i - output];
+        if (output <= i && i - output < kRun) sums[output] += of_input * of_taps[i - output];
       }
     }
   }

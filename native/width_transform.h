@@ -216,7 +216,8 @@ class WidthTransform {
 
   // Stores x[n] + x[-n] to even[n] and x[n] - x[-n] to odd[n], kRows vectors apart.
   DEPTHWISE_INLINE Norms<A> Fold(const Sequence<A>& x, A* even, A* odd) const {
-    // Two sums of squares, for no element to wait for its mirror's: a fifth of the transform.
+    // Two sums of squares, for no element to wait for its mirror's: with one, to fold took a fifth
+    // of the whole forward transform.
     Norms<A> norms, mirror_norms;
     const auto fold = [&](int64_t n, bool is_there, bool is_mirror_there) DEPTHWISE_INLINE_LAMBDA {
       V a{}, b{};

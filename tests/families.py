@@ -103,6 +103,9 @@ def filter_cases() -> Iterator[Case]:
     yield Case((33, 32), (31, 31), channels=2, padding="VALID")
     yield Case((13, 14), (13, 15), channels=16)
     yield Case((16, 15), (15, 17), channels=3, strides=(2, 2))
+    # Input gradients of phases that no tap meets, and of taps reversed along one axis alone.
+    yield Case((7, 9), (1, 1), channels=16, strides=(2, 2), padding=((1, 0), (1, 0)))
+    yield Case((6, 9), (3, 1), channels=16, strides=(1, 2))
 
 
 def multiplier_cases() -> Iterator[Case]:

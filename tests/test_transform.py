@@ -21,7 +21,9 @@ from layouts import after_forbidden_page, before_forbidden_page, sliced
 from operations import BACKPROP_FILTER, BACKPROP_INPUT, FORWARD, Operands, Operation
 
 # One strip of columns and several, strips of rows, vectors of channels that are not full, a filter
-# wider than the image, a multiplier, dilation, windows that hold nothing but padding.
+# wider than the image, a multiplier, dilation, windows that hold nothing but padding, all of some
+# rows among them; filters that are hardly worth it, and columns too few for outputs to be verified
+# together.
 CASES = [
     Case((56, 57), (31, 31), 17),
     Case((48, 49), (17, 17), 30, batch=2),
@@ -33,6 +35,9 @@ CASES = [
     Case((36, 37), (21, 23), 10, 3),
     Case((70, 99), (21, 23), 16, dilations=(2, 3)),
     Case((63, 64), (25, 27), 16, padding=((20, 3), (0, 30))),
+    Case((48, 49), (31, 31), 16, padding=((33, 31), (15, 15))),
+    Case((56, 57), (13, 13), 16),
+    Case((200, 9), (31, 19), 16),
 ]
 SMALL = CASES[1]
 # Fewer than a vector has lanes.
@@ -50,6 +55,7 @@ FILTER_GRADIENTS = [
     Case((36, 37), (21, 23), 10, 3),
     Case((60, 65), (22, 18), 30, padding="VALID"),
     Case((20, 21), (13, 13), 32, batch=67),
+    Case((28, 29), (10, 10), 16),
     FEW_CHANNELS,
 ]
 MEMORY = (after_forbidden_page, before_forbidden_page, sliced)
@@ -137,9 +143,20 @@ def test_same_bits_for_any_number_of_threads(
 @EVERY_CASE
 def test_an_impulse_leaves_exact_zeros(case: Case, isa: str) -> None:
     """One pixel of 1000: every output that does not see it is a zero."""
-    image = np.zeros(case.shapes["input"])
-    image[0, case.size[0] // 3, case.size[1] // 4] = 1000
-    check(FORWARD, case, of_case(case, image))
+    for quarters in (1, 2, 3):
+        image = np.zeros(case.shapes["input"])
+        image[0, case.size[0] // 3, case.size[1] * quarters // 4] = 1000
+        check(FORWARD, case, of_case(case, image))
+
+
+def test_an_impulse_under_one_tap(isa: str) -> None:
+    """One output is not zero; its neighbours are not taken for it."""
+    filter = np.zeros(SMALL.shapes["filter"], np.float32)
+    filter[8, 8] = 1
+    for column in range(20, 24):
+        image = np.zeros(SMALL.shapes["input"], np.float32)
+        image[0, 20, column] = 1000
+        check(FORWARD, SMALL, (image, filter), f"column {column}")
 
 
 @pytest.mark.parametrize("ratio", [1e-2, 1e-5, 1e-9, 1e-30])
@@ -192,13 +209,17 @@ def test_filter_gradients_of_small_values_beside_large_ones(ratio: float, isa: s
             out_backprop[:, 5:, :] = 0
 
 
-@pytest.mark.parametrize("filter_kind", ["one tap", "zeros", "bell", "first row"])
+@pytest.mark.parametrize(
+    "filter_kind", ["one tap", "one on the right", "zeros", "bell", "first row"]
+)
 def test_sparse_filters(filter_kind: str, isa: str) -> None:
     image, filter = FORWARD.random_data(SMALL, np.dtype(np.float32))
     height, width = SMALL.filter_size
     taps = np.zeros_like(filter)
     if filter_kind == "one tap":
         taps[2, 3] = filter[2, 3]
+    elif filter_kind == "one on the right":
+        taps[2, 13] = filter[2, 13]
     elif filter_kind == "first row":
         taps[0] = filter[0]
     elif filter_kind == "bell":
