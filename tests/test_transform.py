@@ -35,9 +35,9 @@ CASES = [
     Case((36, 37), (21, 23), 10, 3),
     Case((70, 99), (21, 23), 16, dilations=(2, 3)),
     Case((63, 64), (25, 27), 16, padding=((20, 3), (0, 30))),
-    Case((48, 49), (31, 31), 16, padding=((33, 31), (15, 15))),
-    Case((56, 57), (13, 13), 16),
-    Case((200, 9), (31, 19), 16),
+    Case((24, 25), (21, 21), 16, padding=((23, 21), (10, 10))),
+    Case((28, 29), (13, 13), 16),
+    Case((100, 9), (31, 19), 16),
 ]
 SMALL = CASES[1]
 # Fewer than a vector has lanes.
@@ -59,7 +59,6 @@ FILTER_GRADIENTS = [
     FEW_CHANNELS,
 ]
 MEMORY = (after_forbidden_page, before_forbidden_page, sliced)
-EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
 FORMATS = pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 # Input gradients that sum over a multiplier's channels are not transformed.
 PROBLEMS = [
@@ -140,13 +139,14 @@ def test_same_bits_for_any_number_of_threads(
         assert operation(case, operands, data_format).tobytes() == want.tobytes()
 
 
-@EVERY_CASE
-def test_an_impulse_leaves_exact_zeros(case: Case, isa: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "quarters"), [*((case, 1) for case in CASES), (SMALL, 2), (SMALL, 3)], ids=str
+)
+def test_an_impulse_leaves_exact_zeros(case: Case, quarters: int, isa: str) -> None:
     """One pixel of 1000: every output that does not see it is a zero."""
-    for quarters in (1, 2, 3):
-        image = np.zeros(case.shapes["input"])
-        image[0, case.size[0] // 3, case.size[1] * quarters // 4] = 1000
-        check(FORWARD, case, of_case(case, image))
+    image = np.zeros(case.shapes["input"])
+    image[0, case.size[0] // 3, case.size[1] * quarters // 4] = 1000
+    check(FORWARD, case, of_case(case, image))
 
 
 def test_an_impulse_under_one_tap(isa: str) -> None:
