@@ -308,6 +308,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .first_vector = 0,
         .last_vector = 1,
         .pairs = false,
+        .tall = false,
         .fetch_first = 0,
         .fetch_shares = 0,
         .fetches_output = false,
@@ -343,7 +344,8 @@ inline void RunBlock(const ForwardProblem& problem, const ForwardPlan& plan, int
 // Plans the block kernel; false if it does not suit: too few channels, or no strip of columns fits
 // into `limit` bytes.
 template <class S>
-inline bool PlanBlock(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
+DEPTHWISE_SMALL inline bool PlanBlock(const ForwardProblem& problem, double limit,
+                                      ForwardPlan* plan) {
   using A = typename S::Accumulator;
   constexpr int kCount = kLanes<A>;
   const Geometry& g = problem.geometry;

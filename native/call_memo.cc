@@ -130,7 +130,7 @@ NumpyResult NewImage(const CallArguments& arguments, const Geometry& g, int64_t 
   if (!g.channels_last) return NewResult({g.batch, channels, height, width}, dtype, nullptr);
   const bool is_forward = arguments.operation == Operation::kForward;
   PyObject* const image = (is_forward ? arguments.first : arguments.second).ptr();
-  return NewResult({g.batch, height, width, channels}, dtype, image);
+  return NewResult({g.batch, height, width, channels}, dtype, MayShareLines(g) ? nullptr : image);
 }
 
 NumpyResult NewResultOf(const CallArguments& arguments, const Geometry& g) {

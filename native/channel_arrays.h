@@ -9,6 +9,12 @@ namespace depthwise::DEPTHWISE_ISA {
 
 inline constexpr int kChannelRows = 2;
 inline constexpr int kChannelColumns = kManyRegisters ? 7 : 4;
+// Output rows of a tall tile, see SuitsTallTiles(). Only AVX-512 has them, where that was measured,
+// and with a channel multiplier only float32, for the size of the package.
+inline constexpr int kTallRows = 7;
+template <class S, bool kSpread>
+inline constexpr bool kHasTallTiles =
+    kVectorBytes == 64 && (!kSpread || sizeof(typename S::Element) == 4);
 
 // Output columns of a tile of one vector of channels, or of a pair of them: see TakesPairs().
 template <int kVectors>
@@ -81,6 +87,7 @@ struct ChannelArrays {
   ChannelVectors<S> vectors;
   int64_t first_vector, last_vector;  // those to compute
   bool pairs;                         // which are computed two at a time
+  bool tall;                          // by tiles of kTallRows
   // Vectors, from fetch_first on, that share in fetching the input of the next two output rows
   // ahead; 0 if nothing is fetched.
   int64_t fetch_first, fetch_shares;

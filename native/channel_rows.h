@@ -11,18 +11,19 @@ DEPTHWISE_INLINE int64_t ColumnsEnd(const Axis& axis, int64_t last) {
   return Min(axis.out_count, CeilDiv(last - axis.out_first, axis.out_step));
 }
 
-// Computes columns [first, last) of up to two output rows, all channels innermost: the outputs of
+// Computes columns [first, last) of up to kRows output rows, all channels innermost: the outputs of
 // the column residues [residue, residue_end), which have the same number of taps. `rows` begin at
 // input column arrays.first_column, `out` at column `first`, which is a multiple of the number of
 // residues. With kVectors = 2 the vectors of channels are pairs.
-template <class S, int kHeight, int kWidth, int kStride, bool kSpread, int kVectors = 1>
+template <class S, int kHeight, int kWidth, int kStride, bool kSpread, int kVectors = 1,
+          int kRows = kChannelRows>
 inline void ChannelColumns(const ChannelArrays<S>& arrays,
                            const TileRows<typename S::Element>& rows, int64_t rows_used,
                            int64_t residue, int64_t residue_end, int64_t first, int64_t last,
                            typename S::Element* out) {
   constexpr int kVectorLanes = kLanes<typename S::Accumulator>;
   constexpr int kColumns = kTileColumns<kVectors>;
-  const UnrolledRows<S, kHeight, kStride> unrolled(rows);
+  const UnrolledRows<S, kHeight, kStride, kRows> unrolled(rows);
   Axis place;
   for (; residue < residue_end; ++residue) {
     // Not a copy: that took 5x5 of 7x7 planes 8% longer.
@@ -37,7 +38,7 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
       const ColumnTile columns = ColumnTileAt(axis, t, Min(kColumns, end - t));
       const int64_t offset =
           (axis.ColumnCoordinate(t * axis.stride) - arrays.first_column) * arrays.in_column_step;
-      auto* const to = out + (residue + t * axis.out_step - first) * arrays.out_column_step;
+      auto* to = out + (residue + t * axis.out_step - first) * arrays.out_column_step;
       if constexpr (kWidth != 0) {
         const bool is_whole = columns.count == kColumns &&
                               (arrays.has_padding || (columns.image_begin < kWidth &&
@@ -51,8 +52,18 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
       // One for filters of any size. 3x3 without a stride has its own, for small images: that saves
       // 30% for 5x5 pixels, and for 33x33 with dilation 12.
       constexpr bool kIsAny = kHeight == 0 || kStride != 1 || kSpread;
-      ComputePartialTile<S, kIsAny ? 0 : kHeight, kIsAny ? 0 : kWidth, kStride == 1, kSpread>(
-          arrays, axis, columns, rows, rows_used, offset, taps, to);
+      constexpr int kTapRows = kIsAny ? 0 : kHeight, kTaps = kIsAny ? 0 : kWidth;
+      if constexpr (kRows == kChannelRows) {
+        ComputePartialTile<S, kTapRows, kTaps, kStride == 1, kSpread>(arrays, axis, columns, rows,
+                                                                      rows_used, offset, taps, to);
+      } else {
+        for (int64_t i = 0; i < rows_used; i += kChannelRows) {
+          ComputePartialTile<S, kTapRows, kTaps, kStride == 1, kSpread>(
+              arrays, axis, columns, RowsFrom(rows, i, kChannelRows - 1 + kHeight),
+              Min(kChannelRows, rows_used - i), offset, taps, to);
+          to += kChannelRows * arrays.out_row_step;
+        }
+      }
     }
   }
 }
@@ -70,6 +81,9 @@ inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arra
       return stride == 1 ? ChannelColumns<S, 0, 3, 1, false, 2>
                          : ChannelColumns<S, 0, 3, 2, false, 2>;
     }
+  }
+  if constexpr (kHasTallTiles<S, kSpread>) {
+    if (arrays.tall) return ChannelColumns<S, 3, 3, 1, kSpread, 1, kTallRows>;
   }
   if (same_strides && taps == 3 && arrays.window_rows == 3) {
     if (stride == 1) return ChannelColumns<S, 3, 3, 1, kSpread>;

@@ -1,7 +1,7 @@
-// The register tile whose vectors are channels: two output rows x a few output columns of one
-// vector of channels. It reads [rows, columns, channels] either straight from an NHWC array or from
-// packed rows with zero padding. Most taps on padding are skipped, in an array all. Called by
-// channel_rows.h.
+// The register tile whose vectors are channels: two output rows, or kTallRows, x a few output
+// columns of one vector of channels. It reads [rows, columns, channels] either straight from an
+// NHWC array or from packed rows with zero padding. Most taps on padding are skipped, in an array
+// all. Called by channel_rows.h.
 #pragma once
 
 #include "channel_arrays.h"
@@ -25,11 +25,11 @@ DEPTHWISE_INLINE ColumnTile ColumnTileAt(const Axis& axis, int64_t t, int64_t co
 // Where the input rows begin, for tiles that are unrolled over them: those for kHeight taps along
 // the height. They are found once for all whole tiles of a row: to find them for each took 10% of
 // the time of an image of 16 channels. Tiles for any height, 0, walk from row to row.
-template <class S, int kHeight, int kStride>
+template <class S, int kHeight, int kStride, int kRows>
 class UnrolledRows {
  public:
   using E = typename S::Element;
-  static constexpr int kCount = kHeight == 0 ? 1 : (kChannelRows - 1) * kStride + kHeight;
+  static constexpr int kCount = kHeight == 0 ? 1 : (kRows - 1) * kStride + kHeight;
 
   DEPTHWISE_INLINE explicit UnrolledRows(TileRows<E> rows) {
     if constexpr (kHeight == 0) return;
@@ -45,16 +45,16 @@ class UnrolledRows {
 // for any. A partial tile may leave out columns and skip any units outside the image; others skip
 // only those that not every tap meets, and have no more, unless padding is packed. To choose
 // between them as it runs costs a tile of bfloat16 3x3 10%. A tile has kVectors vectors of
-// channels.
-template <class S, int kHeight, int kWidth, int kStride, bool kPartial, int kVectors>
+// channels and kRows output rows.
+template <class S, int kHeight, int kWidth, int kStride, bool kPartial, int kVectors, int kRows>
 struct ChannelTile {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   using V = typename S::Vector;
   static constexpr int kCount = kLanes<A>;
   static constexpr int kColumns = kTileColumns<kVectors>;
-  using Sums = V[kVectors][kChannelRows][kColumns];
-  using Unrolled = UnrolledRows<S, kHeight, kStride>;
+  using Sums = V[kVectors][kRows][kColumns];
+  using Unrolled = UnrolledRows<S, kHeight, kStride, kRows>;
 
   const ChannelArrays<S>& arrays;
   TileRows<E> rows;
@@ -75,53 +75,72 @@ struct ChannelTile {
   DEPTHWISE_INLINE void Run(const Load& load, int64_t place, const A* taps, const A* bias,
                             E* out) const {
     Sums sums = {};
+    if constexpr (kRows > kChannelRows) {
+      // Each row as soon as it is complete, so that its registers serve another one: three at a
+      // time. That would take two rows 2 to 5% longer.
+      AddAll(load, sums, place, taps, [&](int i) DEPTHWISE_INLINE_LAMBDA {
+        if (i < rows_used) StoreRow<false>(sums, i, bias, out);
+        out = Step(out, arrays.out_row_step);
+      });
+      return;
+    }
     if constexpr (kHeight != 0) {
-      AddAll(load, sums, place, taps);
+      AddAll(load, sums, place, taps, [](int) {});
     } else {
       AddRows(load, sums, place, taps);
     }
     if (kCanStream<S> && arrays.stream) {
-      Store<true>(sums, bias, out);
+      StoreRows<true>(sums, bias, out);
     } else {
-      Store<false>(sums, bias, out);
+      StoreRows<false>(sums, bias, out);
     }
   }
 
   template <bool kStream>
-  DEPTHWISE_INLINE void Store(const Sums& sums, const A* bias, E* out) const {
+  DEPTHWISE_INLINE void StoreRows(const Sums& sums, const A* bias, E* out) const {
+#pragma GCC unroll 2
+    for (int i = 0; i < kRows; ++i, out = Step(out, arrays.out_row_step)) {
+      if (i >= rows_used) break;
+      StoreRow<kStream>(sums, i, bias, out);
+    }
+  }
+
+  template <bool kStream>
+  DEPTHWISE_INLINE void StoreRow(const Sums& sums, int i, const A* bias, E* out) const {
     V added[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) added[v] = LoadUnaligned<V>(bias + v * kCount);
-#pragma GCC unroll 2
-    for (int i = 0; i < kChannelRows; ++i, out = Step(out, arrays.out_row_step)) {
-      if (i >= rows_used) break;
-      E* to = out;
 #pragma GCC unroll 8
-      for (int j = 0; j < kColumns; ++j) {
-        if (kPartial && j >= columns_used) break;
-        E* const place = out_steps.Walk(to, j);
+    for (int j = 0; j < kColumns; ++j) {
+      if (kPartial && j >= columns_used) break;
+      E* const place = out_steps.Walk(out, j);
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) {
-          StoreVector<S>(v == 0 ? place : place + second, sums[v][i][j] + added[v], kStream);
-        }
+      for (int v = 0; v < kVectors; ++v) {
+        StoreVector<S>(v == 0 ? place : place + second, sums[v][i][j] + added[v], kStream);
       }
     }
   }
 
   // With all rows unrolled and all taps in registers 3x3 takes 3 to 10% less time than row by row.
-  template <class Load>
-  DEPTHWISE_INLINE void AddAll(const Load& load, Sums& sums, int64_t place, const A* taps) const {
+  // Calls complete(i) when output row i has all its taps.
+  template <class Load, class Complete>
+  DEPTHWISE_INLINE void AddAll(const Load& load, Sums& sums, int64_t place, const A* taps,
+                               const Complete& complete) const {
     static_assert(kVectors == 1);  // or there would be too many taps
     V tap[kHeight][1][kWidth];
 #pragma GCC unroll 8
     for (int di = 0; di < kHeight; ++di) LoadTaps(taps + di * kWidth * kCount, tap[di]);
     ForEachSize<Unrolled::kCount>([&](auto row) DEPTHWISE_INLINE_LAMBDA {
       constexpr int r = decltype(row)::value;
-      if (r < rows.row_begin || r >= rows.row_end) return;
       constexpr int kFirst = r < kHeight ? 0 : (r - kHeight) / kStride + 1;
-      constexpr int kLast = r / kStride < kChannelRows ? r / kStride : kChannelRows - 1;
-      AddTaps<kFirst, kLast>(load, sums, unrolled[r] + place, tap[r - kFirst * kStride],
-                             tap[r - kLast * kStride], unit_begin, unit_end);
+      constexpr int kLast = r / kStride < kRows ? r / kStride : kRows - 1;
+      if (r >= rows.row_begin && r < rows.row_end) {
+        const auto tap_of = [&](int i, int v, int dj)
+                                DEPTHWISE_INLINE_LAMBDA { return tap[r - i * kStride][v][dj]; };
+        AddTaps<kFirst, kLast, kWidth>(load, sums, unrolled[r] + place, tap_of, unit_begin,
+                                       unit_end);
+      }
+      if constexpr (kFirst * kStride + kHeight - 1 == r) complete(kFirst);
     });
   }
 
@@ -144,7 +163,8 @@ struct ChannelTile {
           V of_first[kVectors][kWidth], of_last[kVectors][kWidth];
           LoadTaps(first_taps, of_first);
           LoadTaps(last_taps, of_last);
-          AddTaps<kFirst, kLast>(load, sums, input.row, of_first, of_last, unit_begin, unit_end);
+          AddTaps<kFirst, kLast, kWidth>(
+              load, sums, input.row, TapsOfTwo<kFirst>(of_first, of_last), unit_begin, unit_end);
         } else if constexpr (kStride == 1) {
           AddRow<kFirst, kLast>(load, sums, input.row, first_taps, last_taps);
         } else {
@@ -167,14 +187,21 @@ struct ChannelTile {
     }
   }
 
-  // Adds some taps on an input row to the output rows kFirst to kLast, which are one or two. Every
-  // input vector is loaded once and feeds each tap that needs it: a 3x3 tile of 2 x 7 has 45 loads
-  // for 126 multiply-adds. Of the units that they meet [begin, end) are inside the image.
-  template <int kFirst, int kLast, int kTaps, class Load>
-  DEPTHWISE_INLINE void AddTaps(const Load& load, Sums& sums, const E* row,
-                                const V (&of_first)[kVectors][kTaps],
-                                const V (&of_last)[kVectors][kTaps], int64_t begin,
-                                int64_t end) const {
+  // Of a row of taps those of output row kFirst, and those of the one after it.
+  template <int kFirst, int kTaps>
+  static DEPTHWISE_INLINE auto TapsOfTwo(const V (&of_first)[kVectors][kTaps],
+                                         const V (&of_last)[kVectors][kTaps]) {
+    return [&](int i, int v, int dj)
+               DEPTHWISE_INLINE_LAMBDA { return (i == kFirst ? of_first : of_last)[v][dj]; };
+  }
+
+  // Adds some taps on an input row to the output rows kFirst to kLast: those that `tap` gives for
+  // an output row, a vector of channels and a column of taps. Every input vector is loaded once and
+  // feeds each tap that needs it: a 3x3 tile of 2 x 7 has 45 loads for 126 multiply-adds. Of the
+  // units that they meet [begin, end) are inside the image.
+  template <int kFirst, int kLast, int kTaps, class Load, class TapOf>
+  DEPTHWISE_INLINE void AddTaps(const Load& load, Sums& sums, const E* row, const TapOf& tap,
+                                int64_t begin, int64_t end) const {
     constexpr int kUnits = (kColumns - 1) * kStride + kTaps;
     constexpr int kEdge = kPartial ? kUnits : kTaps - 1;  // units that may be others, at either end
 #pragma GCC unroll 32
@@ -190,8 +217,8 @@ struct ChannelTile {
         for (int j = 0; j < kColumns; ++j) {
           const int dj = unit - j * kStride;
           if (dj < 0 || dj >= kTaps) continue;
-          sums[v][kFirst][j] += x * of_first[v][dj];
-          if constexpr (kFirst != kLast) sums[v][kLast][j] += x * of_last[v][dj];
+#pragma GCC unroll 3
+          for (int i = kFirst; i <= kLast; ++i) sums[v][i][j] += x * tap(i, v, dj);
         }
       }
     }
@@ -208,7 +235,8 @@ struct ChannelTile {
       V of_first[kVectors][kTaps], of_last[kVectors][kTaps];
       LoadTaps(first_taps + dj * kCount, of_first);
       LoadTaps(last_taps + dj * kCount, of_last);
-      AddTaps<kFirst, kLast>(load, sums, row, of_first, of_last, unit_begin - dj, unit_end - dj);
+      AddTaps<kFirst, kLast, kTaps>(load, sums, row, TapsOfTwo<kFirst>(of_first, of_last),
+                                    unit_begin - dj, unit_end - dj);
       dj += kTaps;
       row += kTaps * unit_step;
     };
@@ -288,15 +316,16 @@ DEPTHWISE_INLINE void PrefetchNextTile(const Tile& tile, int64_t offset,
 
 // Computes a tile for all vectors of channels. `offset` is its first column, in elements from where
 // the rows begin, `out` its first output.
-template <class S, int kHeight, int kWidth, int kStride, bool kPartial, bool kSpread, int kVectors>
+template <class S, int kHeight, int kWidth, int kStride, bool kPartial, bool kSpread, int kVectors,
+          int kRows>
 DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& axis,
                                   const ColumnTile& columns,
                                   const TileRows<typename S::Element>& rows,
-                                  const UnrolledRows<S, kHeight, kStride>& unrolled,
+                                  const UnrolledRows<S, kHeight, kStride, kRows>& unrolled,
                                   int64_t rows_used, int64_t offset,
                                   const typename S::Accumulator* taps, typename S::Element* out) {
   using E = typename S::Element;
-  using Tile = ChannelTile<S, kHeight, kWidth, kStride, kPartial, kVectors>;
+  using Tile = ChannelTile<S, kHeight, kWidth, kStride, kPartial, kVectors, kRows>;
   const int64_t unit_step = axis.in_step * arrays.in_column_step;
   Tile tile{
       .arrays = arrays,
@@ -315,15 +344,15 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
       .in_steps = Steps::Of<E>(kStride != 0 ? unit_step : axis.stride * unit_step),
       .out_steps = Steps::Of<E>(axis.out_step * arrays.out_column_step),
   };
-  // The residues of the columns, interleaved, all read the same.
-  const bool fetches = arrays.fetch_shares > 0 && axis.out_first == 0;
+  // The residues of the columns, interleaved, all read the same. What tall tiles read is near.
+  const bool fetches = kRows == kChannelRows && arrays.fetch_shares > 0 && axis.out_first == 0;
   const typename S::Accumulator* bias = arrays.bias;
   for (int64_t v = arrays.first_vector; v < arrays.last_vector; v += kVectors) {
     for (int64_t i = v; fetches && i < v + kVectors; ++i) {
       PrefetchNextRows(arrays, rows, offset, columns.count * axis.stride * unit_step, out,
                        columns.count * axis.out_step * arrays.out_column_step, i);
     }
-    if constexpr (kFetchesTiles<S> && kVectors == 1 && !kPartial) {
+    if constexpr (kFetchesTiles<S> && kVectors == 1 && !kPartial && kRows == kChannelRows) {
       if (arrays.fetches_next_tile) {
         PrefetchNextTile<kHeight != 0 && kStride == 1>(tile, offset, out, v);
       }
@@ -341,7 +370,7 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
   }
 }
 
-// The same, out of the way of whole tiles.
+// The same for two output rows, out of the way of whole tiles.
 template <class S, int kHeight, int kWidth, int kStride, bool kSpread>
 __attribute__((noinline)) void ComputePartialTile(const ChannelArrays<S>& arrays, const Axis& axis,
                                                   const ColumnTile& columns,
@@ -350,8 +379,8 @@ __attribute__((noinline)) void ComputePartialTile(const ChannelArrays<S>& arrays
                                                   const typename S::Accumulator* taps,
                                                   typename S::Element* out) {
   ComputeTile<S, kHeight, kWidth, kStride, true, kSpread, 1>(
-      arrays, axis, columns, rows, UnrolledRows<S, kHeight, kStride>(rows), rows_used, offset, taps,
-      out);
+      arrays, axis, columns, rows, UnrolledRows<S, kHeight, kStride, kChannelRows>(rows), rows_used,
+      offset, taps, out);
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA

@@ -264,6 +264,8 @@ void GatherTaps(const void* dense, int64_t taps, int64_t channels, void* gathere
 
 }  // namespace
 
+bool MayShareLines(const Geometry& g) { return !HasFewTaps(g) && ThreadsFor(g) > 1; }
+
 void Forward(DType dtype, const ForwardProblem& given) {
   const ForwardProblem problem = AlongWidth(given, &ForwardProblem::output_strides);
   const Geometry& g = problem.geometry;

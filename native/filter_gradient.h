@@ -28,7 +28,7 @@ inline constexpr int64_t kGroupBytes = 64 * 1024;
 inline constexpr int64_t kGradientItemsPerThread = 2, kLeastGroupVectors = 3;
 
 // Cuts the sum into chunks by the sizes alone.
-inline void PlanChunks(const Geometry& g, FilterGradientPlan* plan) {
+DEPTHWISE_SMALL inline void PlanChunks(const Geometry& g, FilterGradientPlan* plan) {
   const int64_t residues = RowResidues(g);
   const int64_t rows = CeilDiv(g.out_height, residues);
   const double pixels = static_cast<double>(g.batch) * g.out_height * g.out_width;
@@ -290,8 +290,9 @@ inline void AddChannelFilterGradient(const FilterGradientProblem& problem,
 // Plans the kernels of this file; false if there are too few channels, or if not even two times
 // `limit` bytes, of which strips take at most half, hold the sums of one vector.
 template <class S>
-inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem, double limit,
-                                      int64_t threads, FilterGradientPlan* plan) {
+DEPTHWISE_SMALL inline bool PlanChannelFilterGradient(const FilterGradientProblem& problem,
+                                                      double limit, int64_t threads,
+                                                      FilterGradientPlan* plan) {
   constexpr int kCount = kLanes<typename S::Accumulator>;
   const Geometry& g = problem.geometry;
   if (g.OutputChannels() < kCount) return false;

@@ -342,7 +342,8 @@ struct FlatStrips {
 // Plans the flat kernel; false if no strip of columns fits into `limit` bytes, or if the problem
 // combines a stride with a dilation along the width.
 template <class S>
-inline bool PlanFlat(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
+DEPTHWISE_SMALL inline bool PlanFlat(const ForwardProblem& problem, double limit,
+                                     ForwardPlan* plan) {
   using A = typename S::Accumulator;
   constexpr int kCount = kLanes<A>;
   const Geometry& g = problem.geometry;

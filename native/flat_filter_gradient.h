@@ -228,8 +228,8 @@ inline void AddFlatFilterGradient(const FilterGradientProblem& problem,
 // Plans this kernel; false if no strip of columns fits into `limit` bytes, or if the problem
 // combines a stride with a dilation along the width.
 template <class S>
-inline bool PlanFlatFilterGradient(const FilterGradientProblem& problem, double limit,
-                                   FilterGradientPlan* plan) {
+DEPTHWISE_SMALL inline bool PlanFlatFilterGradient(const FilterGradientProblem& problem,
+                                                   double limit, FilterGradientPlan* plan) {
   constexpr int kCount = kLanes<typename S::Accumulator>;
   const Geometry& g = problem.geometry;
   if (g.stride_width > 1 && g.dilation_width > 1) return false;

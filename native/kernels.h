@@ -67,6 +67,7 @@ struct ForwardPlan {
   bool prefetch_tiles;    // kDirect: so is what the next tile is the first to touch
   bool stream;            // full vectors of the output are stored past the caches
   bool pairs;             // kDirect: vectors of channels are computed two at a time
+  bool tall;              // kDirect: tiles have many output rows
   bool by_pixels;         // kDirect: outputs are computed one by one, see pixel_rows.h
   bool repair_borders;    // packed, but the filter is not finite: see ForwardKernels::repair
 
@@ -176,8 +177,8 @@ struct FilterGradientKernels {
 struct KernelTable {
   const char* isa;
   // For tests that probe the edges of tiles: lanes of float32, rows of a flat tile, columns of a
-  // channel tile.
-  int lanes, tile_rows, tile_columns;
+  // channel tile, rows of a tall one.
+  int lanes, tile_rows, tile_columns, tall_rows;
   ForwardKernels forward[kNumDTypes];
   FilterGradientKernels filter_gradient[kNumDTypes];
   // Runs independent float32 multiply-adds in registers; returns how many floating-point

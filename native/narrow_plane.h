@@ -189,7 +189,7 @@ inline void RunNarrowPlane(const ForwardProblem& problem, const ForwardPlan& pla
 
 // Plans this kernel; false if it does not suit.
 template <class S>
-inline bool PlanNarrowPlane(const ForwardProblem& problem, ForwardPlan* plan) {
+DEPTHWISE_SMALL inline bool PlanNarrowPlane(const ForwardProblem& problem, ForwardPlan* plan) {
   if constexpr (!kHasNarrowPlanes<S>) return false;
   constexpr int kCount = kLanes<typename S::Accumulator>;
   const Geometry& g = problem.geometry;

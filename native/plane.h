@@ -364,7 +364,8 @@ inline void RunPlane(const ForwardProblem& problem, const ForwardPlan& plan, int
 
 // Plans the plane kernel; false if it does not suit, or if its taps need more than `limit` bytes.
 template <class S>
-inline bool PlanPlane(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
+DEPTHWISE_SMALL inline bool PlanPlane(const ForwardProblem& problem, double limit,
+                                      ForwardPlan* plan) {
   if constexpr (!kHasLaneMasks<typename S::Element>) return false;
   constexpr int kCount = kLanes<typename S::Accumulator>;
   const Geometry& g = problem.geometry;

@@ -324,7 +324,8 @@ inline void RunStridedPlane(const ForwardProblem& problem, const ForwardPlan& pl
 
 // Plans this kernel; false if it does not suit, or if its taps need more than `limit` bytes.
 template <class S>
-inline bool PlanStridedPlane(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
+DEPTHWISE_SMALL inline bool PlanStridedPlane(const ForwardProblem& problem, double limit,
+                                             ForwardPlan* plan) {
   using E = typename S::Element;
   if constexpr (!kHasLaneMasks<E>) return false;
   constexpr int kCount = kLanes<typename S::Accumulator>;

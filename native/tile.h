@@ -47,6 +47,19 @@ struct TileRows {
   }
 };
 
+// The units [first, first + count) of rows that are read in place, for a tile that begins there.
+template <class E>
+DEPTHWISE_INLINE TileRows<E> RowsFrom(const TileRows<E>& rows, int64_t first, int64_t count) {
+  const int64_t begin = Max(rows.row_begin, first);
+  const int64_t end = Min(rows.row_end, first + count);
+  return {rows.row + (begin - rows.row_begin) * rows.row_step,
+          rows.row_step,
+          begin - first,
+          Max(begin, end) - first,
+          0,
+          0};
+}
+
 // Calls step(Size<kFirst>, Size<kLast>, r, row) for each input row r of a tile, where the output
 // rows kFirst..kLast are those that have a tap on it: output row i reads filter row r - i * stride.
 // Only the first `rows_used` of the kRows output rows are wanted; the others cost nothing.

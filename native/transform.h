@@ -190,7 +190,8 @@ inline bool ShapeTransform(const Geometry& g, double limit, const TransformEffor
 
 // Plans the transform kernel; false if the direct sum is to be taken. Its taps must be finite.
 template <class S>
-inline bool PlanTransform(const ForwardProblem& problem, double limit, ForwardPlan* plan) {
+DEPTHWISE_SMALL inline bool PlanTransform(const ForwardProblem& problem, double limit,
+                                          ForwardPlan* plan) {
   const Geometry& g = problem.geometry;
   if (!ShapeTransform<S>(g, limit, kTransformEffort, &plan->transform)) return false;
   plan->algorithm = Algorithm::kTransform;

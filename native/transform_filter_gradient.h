@@ -35,8 +35,8 @@ inline int64_t ImagesOfChunk(int64_t batch, int64_t vectors) {
 
 // Plans the kernel of this file; false if the direct sum is to be taken.
 template <class S>
-inline bool PlanTransformFilterGradient(const FilterGradientProblem& problem, double limit,
-                                        FilterGradientPlan* plan) {
+DEPTHWISE_SMALL inline bool PlanTransformFilterGradient(const FilterGradientProblem& problem,
+                                                        double limit, FilterGradientPlan* plan) {
   const Geometry g = TapsAsOutputs(problem.geometry);
   const double taps = static_cast<double>(g.out_height) * static_cast<double>(g.out_width);
   if (taps <= kMostSummedTaps || 64 * taps > kMostSumBytes) return false;

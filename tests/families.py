@@ -248,6 +248,25 @@ def larger_than_cache_cases() -> Iterator[Case]:
     yield Case((64, 64), (5, 5), 4)
 
 
+def tall_tile_cases() -> Iterator[Case]:
+    """Yield 3x3 in tiles of many rows: all counts of rows and columns that are left, edges."""
+    constants = tile_constants()
+    for height in sorted({n for c in constants for n in edges(c["tall_rows"])} | {3, 4, 5}):
+        yield Case((height, 8), channels=16)
+        yield Case((height, 9), channels=16, multiplier=2, padding="VALID")
+    for width in sorted({n for c in constants for n in edges(c["tile_columns"])} | {9, 10, 11, 12}):
+        yield Case((9, width), channels=18, batch=2)
+        yield Case((10, width), channels=17, multiplier=3)
+    for padding in (((9, 0), (0, 9)), ((2, 8), (19, 1)), ((0, 20), (1, 0))):
+        yield Case((9, 10), channels=20, padding=padding)
+        yield Case((9, 10), channels=8, multiplier=2, padding=padding)
+    for dilations in ((2, 1), (1, 2), (3, 2)):
+        yield Case((26, 19), channels=16, dilations=dilations)
+    # With several threads, which share the rows of an image, and images.
+    yield Case((45, 40), channels=48)
+    yield Case((17, 33), channels=80, batch=3)
+
+
 def huge_filter_cases() -> Iterator[Case]:
     """Filters of which no kernel could keep a padded copy in its cache."""
     yield Case((5, 6), (200, 190), 16)
@@ -297,6 +316,7 @@ def all_cases() -> list[Case]:
         row_cases,
         degenerate_cases,
         large_cases,
+        tall_tile_cases,
         huge_filter_cases,
         drawn_cases,
     )

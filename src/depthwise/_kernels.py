@@ -43,7 +43,7 @@ def forward(
         geometry.output_shape,
         dtype,
         "input or padding",
-        input if geometry.data_format == "NHWC" else None,
+        _image_to_align_with(geometry, input),
     )
     try:
         _native.forward(geometry.native, code, input, filter, output, bias)
@@ -61,7 +61,7 @@ def backprop_input(
         geometry.input_shape,
         dtype,
         "input_sizes",
-        out_backprop if geometry.data_format == "NHWC" else None,
+        _image_to_align_with(geometry, out_backprop),
     )
     try:
         _native.backprop_input(geometry.native, code, filter, out_backprop, input_backprop)
@@ -84,6 +84,13 @@ def backprop_filter(
         out_backprop = copied(out_backprop, dtype, "out_backprop")
         _native.backprop_filter(geometry.native, code, input, out_backprop, filter_backprop)
     return filter_backprop
+
+
+def _image_to_align_with(geometry: Geometry, image: Array) -> Array | None:
+    """Return what `empty_result` should be given for a result that is computed from `image`."""
+    if geometry.data_format != "NHWC" or _native.may_share_lines(geometry.native):
+        return None
+    return image
 
 
 def copied(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
