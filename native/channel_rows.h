@@ -12,27 +12,31 @@ DEPTHWISE_INLINE int64_t ColumnsEnd(const Axis& axis, int64_t last) {
 }
 
 // Computes columns [first, last) of up to kRows output rows, all channels innermost: the outputs of
-// the column residues [residue, residue_end), which have the same number of taps. `rows` begin at
-// input column arrays.first_column, `out` at column `first`, which is a multiple of the number of
-// residues. With kVectors = 2 the vectors of channels are pairs.
+// the column residues [residue_begin, residue_end), which have the same number of taps. They take
+// turns, tile by tile, since their columns lie next to each other. `rows` begin at input column
+// arrays.first_column, `out` at column `first`, which is a multiple of the number of residues. With
+// kVectors = 2 the vectors of channels are pairs.
 template <class S, int kHeight, int kWidth, int kStride, bool kSpread, int kVectors = 1,
           int kRows = kChannelRows>
 inline void ChannelColumns(const ChannelArrays<S>& arrays,
                            const TileRows<typename S::Element>& rows, int64_t rows_used,
-                           int64_t residue, int64_t residue_end, int64_t first, int64_t last,
+                           int64_t residue_begin, int64_t residue_end, int64_t first, int64_t last,
                            typename S::Element* out) {
   constexpr int kVectorLanes = kLanes<typename S::Accumulator>;
   constexpr int kColumns = kTileColumns<kVectors>;
   const UnrolledRows<S, kHeight, kStride, kRows> unrolled(rows);
   Axis place;
-  for (; residue < residue_end; ++residue) {
-    // Not a copy: that took 5x5 of 7x7 planes 8% longer.
-    const Axis& axis = arrays.columns->Find(residue, &place);
-    const int64_t begin = FloorDiv(first, axis.out_step);
-    const int64_t end = ColumnsEnd(axis, last);
-    const auto* taps = arrays.taps + axis.taps.before * arrays.window_rows * kVectorLanes;
-    for (int64_t t = begin; t < end; t += kColumns) {
+  const Axis& most = arrays.columns->Find(residue_begin, &place);
+  const int64_t begin = FloorDiv(first, most.out_step), most_end = ColumnsEnd(most, last);
+  for (int64_t tile = begin; tile < most_end; tile += kColumns) {
+    for (int64_t residue = residue_begin; residue < residue_end; ++residue) {
+      // Not a copy: that took 5x5 of 7x7 planes 8% longer.
+      const Axis& axis = arrays.columns->Find(residue, &place);
+      const int64_t end = ColumnsEnd(axis, last);
+      if (tile >= end) break;
+      const auto* taps = arrays.taps + axis.taps.before * arrays.window_rows * kVectorLanes;
       // The last tile overlaps the one before, if less than half, rather than being partial.
+      int64_t t = tile;
       const int64_t missing = Max(0, t + kColumns - end);
       if (missing <= Min(t - begin, kColumns / 2)) t -= missing;
       const ColumnTile columns = ColumnTileAt(axis, t, Min(kColumns, end - t));
