@@ -224,8 +224,8 @@ NB_MODULE(_native, m) {
       "empty", &EmptyBinding, "shape"_a, "dtype"_a, "image"_a.none(),
       "Returns a new C-contiguous array. Large ones lie in memory that is reused, 64-byte aligned "
       "or as far from it as the NHWC image that they are computed from.");
-  m.def("may_share_lines", &MayShareLines, "geometry"_a,
-        "Returns whether threads may write to the same cache lines of an unaligned result.");
+  m.def("aligns_with_input", &AlignsWithInput, "geometry"_a, "result_bytes"_a,
+        "Returns whether a result had better be as far from alignment as its input.");
   m.def("release_kept_memory", &ReleaseKeptMemory,
         "Frees the memory of past outputs that is kept for later ones; returns its size.");
   m.attr("max_kept_bytes") = kMaxKeptBytes;

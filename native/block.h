@@ -313,6 +313,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .fetch_shares = 0,
         .fetches_output = false,
         .fetches_next_tile = false,
+        .next_images = nullptr,
         .stream = false,
         .has_padding = true,
         .spread = nullptr,

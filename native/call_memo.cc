@@ -124,21 +124,26 @@ bool ReadCall(const CallArguments& given, Call* call) {
 }
 
 // A new result for a call, an image of that size or a filter.
-NumpyResult NewImage(const CallArguments& arguments, const Geometry& g, int64_t height,
+NumpyResult NewImage(const CallArguments& arguments, const Solution& solution, int64_t height,
                      int64_t width, int64_t channels) {
+  const Geometry& g = solution.geometry;
   PyObject* const dtype = DtypeOf(arguments.first.ptr());
   if (!g.channels_last) return NewResult({g.batch, channels, height, width}, dtype, nullptr);
   const bool is_forward = arguments.operation == Operation::kForward;
   PyObject* const image = (is_forward ? arguments.first : arguments.second).ptr();
-  return NewResult({g.batch, height, width, channels}, dtype, MayShareLines(g) ? nullptr : image);
+  const double bytes = static_cast<double>(g.batch) * height * width * channels *
+                       kElementSize[static_cast<int>(solution.dtype)];
+  return NewResult({g.batch, height, width, channels}, dtype,
+                   AlignsWithInput(g, bytes) ? image : nullptr);
 }
 
-NumpyResult NewResultOf(const CallArguments& arguments, const Geometry& g) {
+NumpyResult NewResultOf(const CallArguments& arguments, const Solution& solution) {
+  const Geometry& g = solution.geometry;
   switch (arguments.operation) {
     case Operation::kForward:
-      return NewImage(arguments, g, g.out_height, g.out_width, g.OutputChannels());
+      return NewImage(arguments, solution, g.out_height, g.out_width, g.OutputChannels());
     case Operation::kBackpropInput:
-      return NewImage(arguments, g, g.in_height, g.in_width, g.in_channels);
+      return NewImage(arguments, solution, g.in_height, g.in_width, g.in_channels);
     default:
       return NewResult({g.filter_height, g.filter_width, g.in_channels, g.channel_multiplier},
                        DtypeOf(arguments.first.ptr()), nullptr);
@@ -171,7 +176,7 @@ nb::object CallLikeBefore(const CallArguments& arguments) {
   if (found == Solutions().end()) return nb::none();
   const Solution solution = found->second;  // which may be forgotten while the GIL is released
   try {
-    NumpyResult result = NewResultOf(arguments, solution.geometry);
+    NumpyResult result = NewResultOf(arguments, solution);
     {
       const ReleasedGil released;
       Compute(call, solution, result.data);

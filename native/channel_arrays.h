@@ -2,6 +2,7 @@
 // loaded. Called by channel_tile.h, which takes them by tiles, and pixel_rows.h, by pixels.
 #pragma once
 
+#include "fetch_ahead.h"
 #include "shuffle.h"
 #include "tile.h"
 
@@ -91,10 +92,11 @@ struct ChannelArrays {
   // Vectors, from fetch_first on, that share in fetching the input of the next two output rows
   // ahead; 0 if nothing is fetched.
   int64_t fetch_first, fetch_shares;
-  bool fetches_output;     // so are those output rows, to be written
-  bool fetches_next_tile;  // see PrefetchNextTile()
-  bool stream;             // store past the caches
-  bool has_padding;        // columns outside the image are there, and zero
+  bool fetches_output;         // so are those output rows, to be written
+  bool fetches_next_tile;      // see PrefetchNextTile()
+  FetchedImages* next_images;  // of which each vector of a tile fetches a share, or null
+  bool stream;                 // store past the caches
+  bool has_padding;            // columns outside the image are there, and zero
   // One for each vector from first_vector on, or null if the channel multiplier is 1.
   const SpreadLoad<S>* spread;
 

@@ -5,7 +5,6 @@
 #pragma once
 
 #include "channel_arrays.h"
-#include "fetch_ahead.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -356,6 +355,10 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
       if (arrays.fetches_next_tile) {
         PrefetchNextTile<kHeight != 0 && kStride == 1>(tile, offset, out, v);
       }
+    }
+    // 3x3, which is computed in sequence, fetches rows.
+    if (kHeight == 0 && kVectors == 1 && arrays.next_images != nullptr) {
+      arrays.next_images->FetchShare();
     }
     const int64_t channel = arrays.vectors.First(v);
     if constexpr (kVectors > 1) tile.second = arrays.vectors.First(v + 1) - channel;

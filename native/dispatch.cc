@@ -137,6 +137,10 @@ PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
           .may_prefetch_tiles = CpuIsIntel()};
 }
 
+// Larger results of few taps may be stored past the caches, which asks for whole cache lines;
+// smaller ones only where they are aligned anyway.
+constexpr double kCachedBytes = 8 << 20;
+
 // Scratch memory of the calling thread, kept until the thread ends.
 void* ThreadScratch(int64_t bytes) {
   thread_local KeptMemory memory;
@@ -264,7 +268,9 @@ void GatherTaps(const void* dense, int64_t taps, int64_t channels, void* gathere
 
 }  // namespace
 
-bool MayShareLines(const Geometry& g) { return !HasFewTaps(g) && ThreadsFor(g) > 1; }
+bool AlignsWithInput(const Geometry& g, double result_bytes) {
+  return HasFewTaps(g) ? result_bytes <= kCachedBytes : ThreadsFor(g) == 1;
+}
 
 void Forward(DType dtype, const ForwardProblem& given) {
   const ForwardProblem problem = AlongWidth(given, &ForwardProblem::output_strides);

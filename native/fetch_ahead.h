@@ -1,4 +1,4 @@
-// Memory that is fetched to a cache before a tile needs it. Called by channel_tile.h and
+// Memory that is fetched to a cache before a tile needs it. Called by channel_tile.h, direct.h and
 // filter_gradient_tile.h, which know what that is.
 #pragma once
 
@@ -34,5 +34,43 @@ DEPTHWISE_INLINE void PrefetchRows(const void* row, int64_t row_step, int64_t ro
     for (int64_t k = 0; k < kBytes; k += kFetchedLine) PrefetchLine<kToWrite>(from + k);
   }
 }
+
+// An image that is read and one that is written, fetched in so many shares, one after the other.
+class FetchedImages {
+ public:
+  FetchedImages() = default;
+  FetchedImages(const void* input, int64_t input_bytes, const void* output, int64_t output_bytes,
+                int64_t shares)
+      : input_(input, input_bytes, shares), output_(output, output_bytes, shares) {}
+
+  __attribute__((noinline)) void FetchShare() {
+    input_.template FetchShare<false>();
+    output_.template FetchShare<true>();
+  }
+
+ private:
+  class Image {
+   public:
+    Image() = default;
+    Image(const void* begin, int64_t bytes, int64_t shares)
+        : next_(static_cast<const char*>(begin)),
+          left_(CeilDiv(bytes, kFetchedLine)),
+          lines_(CeilDiv(left_, shares)) {}
+
+    template <bool kToWrite>
+    DEPTHWISE_INLINE void FetchShare() {
+      const int64_t count = Min(lines_, left_);
+      for (int64_t i = 0; i < count; ++i, next_ += kFetchedLine) PrefetchLine<kToWrite>(next_);
+      left_ -= count;
+    }
+
+   private:
+    const char* next_ = nullptr;
+    int64_t left_ = 0;   // lines
+    int64_t lines_ = 0;  // of a share
+  };
+
+  Image input_, output_;
+};
 
 }  // namespace depthwise::DEPTHWISE_ISA

@@ -128,7 +128,8 @@ inline constexpr double kFetchedRowsBytes = 1.5 * 1024 * 1024;
 template <class S>
 bool SuitsPrefetchedRows(const ForwardProblem& problem, const ForwardPlan& plan, double bytes) {
   const Geometry& g = problem.geometry;
-  if (bytes <= kPrefetchBytes || plan.prefetch_tiles || !IsDense(g, problem.input_strides)) {
+  if (bytes <= kPrefetchBytes || plan.prefetch_tiles || plan.prefetch_images ||
+      !IsDense(g, problem.input_strides)) {
     return false;
   }
   constexpr int kRows = 2 * kChannelRows;  // those of a tile, and of the next
@@ -185,7 +186,9 @@ DEPTHWISE_SMALL ForwardPlan Plan(const ForwardProblem& problem, const PlanOption
     plan = PlanSums<S>(problem, options);
   }
   const double bytes = DataBytes<S>(g);
-  plan.stream = bytes > options.stream_bytes && IsStreamable<S>(problem, plan);
+  plan.prefetch_images = SuitsPrefetchedImages<S>(problem, plan, bytes);
+  plan.stream =
+      bytes > options.stream_bytes && !plan.prefetch_images && IsStreamable<S>(problem, plan);
   plan.prefetch_tiles = SuitsPrefetchedTiles<S>(problem, plan, options, bytes);
   // Outputs that had better be stored past the caches and cannot be: a plain store to memory waits
   // for its line. 8x56x56x128 3x3 takes 1910 instead of 2880 us with AVX2, with float16 850 instead

@@ -65,6 +65,7 @@ struct ForwardPlan {
   bool prefetch;          // the input is fetched ahead
   bool prefetch_output;   // and so is the output, to be written
   bool prefetch_tiles;    // kDirect: so is what the next tile is the first to touch
+  bool prefetch_images;   // kDirect: so is the next image, and its output, in place of rows
   bool stream;            // full vectors of the output are stored past the caches
   bool pairs;             // kDirect: vectors of channels are computed two at a time
   bool tall;              // kDirect: tiles have many output rows

@@ -17,9 +17,6 @@ namespace {
 constexpr intptr_t kPeeledBytes = 768;
 // From this size on a result is worth a block of its own, which costs half a microsecond.
 constexpr int64_t kReusedBytes = 64 * 1024;
-// Larger results may be stored past the caches, which asks for whole cache lines; smaller ones only
-// where they are aligned anyway.
-constexpr int64_t kCachedBytes = 8 * 1024 * 1024;
 
 int64_t LineOffset(PyObject* object) {
   NumpyImage image;
@@ -80,7 +77,7 @@ NumpyResult NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject* imag
   void* data = nullptr;
   nanobind::object owner;
   if (has_block) {
-    const int64_t offset = bytes > kCachedBytes ? 0 : LineOffset(image);
+    const int64_t offset = LineOffset(image);
     owner = NewOwner(static_cast<size_t>(bytes + offset), &data);
     data = static_cast<char*>(data) + offset;
   }

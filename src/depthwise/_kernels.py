@@ -11,6 +11,7 @@ Requirements that shaped this file:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from . import _native
@@ -43,7 +44,7 @@ def forward(
         geometry.output_shape,
         dtype,
         "input or padding",
-        _image_to_align_with(geometry, input),
+        _image_to_align_with(geometry, input, geometry.output_shape),
     )
     try:
         _native.forward(geometry.native, code, input, filter, output, bias)
@@ -61,7 +62,7 @@ def backprop_input(
         geometry.input_shape,
         dtype,
         "input_sizes",
-        _image_to_align_with(geometry, out_backprop),
+        _image_to_align_with(geometry, out_backprop, geometry.input_shape),
     )
     try:
         _native.backprop_input(geometry.native, code, filter, out_backprop, input_backprop)
@@ -86,11 +87,13 @@ def backprop_filter(
     return filter_backprop
 
 
-def _image_to_align_with(geometry: Geometry, image: Array) -> Array | None:
-    """Return what `empty_result` should be given for a result that is computed from `image`."""
-    if geometry.data_format != "NHWC" or _native.may_share_lines(geometry.native):
-        return None
-    return image
+def _image_to_align_with(
+    geometry: Geometry, image: Array, shape: tuple[int, int, int, int]
+) -> Array | None:
+    """Return `image` if a result of `shape` had better be aligned as it is."""
+    result_bytes = float(math.prod(shape)) * image.itemsize
+    is_nhwc = geometry.data_format == "NHWC"
+    return image if is_nhwc and _native.aligns_with_input(geometry.native, result_bytes) else None
 
 
 def copied(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
