@@ -26,6 +26,7 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
   constexpr int kColumns = kTileColumns<kVectors>;
   const UnrolledRows<S, kHeight, kStride, kRows> unrolled(rows);
   Axis place;
+  // The first residue has as many columns as any.
   const Axis& most = arrays.columns->Find(residue_begin, &place);
   const int64_t begin = FloorDiv(first, most.out_step), most_end = ColumnsEnd(most, last);
   for (int64_t tile = begin; tile < most_end; tile += kColumns) {

@@ -81,17 +81,17 @@ struct ChannelTile {
         if (i < rows_used) StoreRow<false>(sums, i, bias, out);
         out = Step(out, arrays.out_row_step);
       });
-      return;
-    }
-    if constexpr (kHeight != 0) {
-      AddAll(load, sums, place, taps, [](int) {});
     } else {
-      AddRows(load, sums, place, taps);
-    }
-    if (kCanStream<S> && arrays.stream) {
-      StoreRows<true>(sums, bias, out);
-    } else {
-      StoreRows<false>(sums, bias, out);
+      if constexpr (kHeight != 0) {
+        AddAll(load, sums, place, taps, [](int) {});
+      } else {
+        AddRows(load, sums, place, taps);
+      }
+      if (kCanStream<S> && arrays.stream) {
+        StoreRows<true>(sums, bias, out);
+      } else {
+        StoreRows<false>(sums, bias, out);
+      }
     }
   }
 

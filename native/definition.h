@@ -113,7 +113,7 @@ inline void RunDefinitionAtBorders(const ForwardProblem& problem, const ForwardP
 
 // In whatever order they are: see FilterStrides, there are no gaps.
 template <class S>
-inline bool AreFiniteTaps(const Geometry& g, const void* taps) {
+__attribute__((noinline)) inline bool AreFiniteTaps(const Geometry& g, const void* taps) {
   const auto* filter = static_cast<const typename S::Element*>(taps);
   const int64_t count = g.filter_height * g.filter_width * g.in_channels * g.channel_multiplier;
   // A number less itself is 0, infinity and NaN less themselves are NaN. Four sums at a time: one

@@ -1,6 +1,6 @@
 // The direct kernel: NHWC images read in place. Only the taps are packed.
 //
-// Order of the loops: image, pair of output rows, column tile, channels innermost, so that memory
+// Order of the loops: image, output rows of a tile, column tile, channels innermost, so that memory
 // is read and written in sequence; but a few vectors of channels at a time, see VectorGroups. Where
 // windows share little, single pixels in place of tiles, see pixel_rows.h.
 #pragma once
@@ -116,8 +116,10 @@ inline bool SuitsTallTiles(const Geometry& g, const Strides& in, double bytes,
   const bool is_3x3 =
       g.filter_height == 3 && g.filter_width == 3 && g.stride_height == 1 && g.stride_width == 1;
   const bool computes_much = has_multiplier || sizeof(typename S::Element) == 2;
-  const double most =
+  const double near =
       computes_much ? kPrefetchBytes : kFarBytes * static_cast<double>(options.threads);
+  // What is stored past the caches or fetched ahead has tiles of two rows.
+  const double most = Min(Min(near, kPrefetchBytes), options.stream_bytes);
   return is_3x3 && bytes <= most && rows.out_count > kChannelRows &&
          columns.out_count >= kChannelColumns &&
          !ColumnsCollide<S>(rows, columns, in, options.ways, kTallRows);
@@ -171,20 +173,23 @@ inline bool SuitsPrefetchedTiles(const ForwardProblem& problem, const ForwardPla
 // Whether, while an image is computed by a few vectors of channels at a time for all its rows, the
 // next image and its output are worth fetching. Then the output is not stored past the caches, for
 // which each pixel is written in several goes: from the last-level cache and from memory
-// 32x14x14x384 7x7 takes 2150 and 2640 instead of 2380 and 3100 us, with streaming stores 2180 and
-// 2460; 32x14x14x672 5x5 2750 and 3330 instead of 3300 and 4250, with streaming stores 3300 and
-// 4120 (Xeon, model 167).
+// 32x14x14x384 7x7 takes 2150 and 2500 instead of 2380 and 3100 us, 32x7x7x768 7x7 960 and 1130
+// instead of 1050 and 1700 (Xeon, model 167). The last image of a thread's part is followed by one
+// that another thread has computed: hence many images.
 template <class S>
 inline bool SuitsPrefetchedImages(const ForwardProblem& problem, const ForwardPlan& plan,
-                                  double bytes) {
+                                  double bytes, int64_t threads) {
+  constexpr double kMostBytes = 2 * kCachedItemBytes;  // of an image and its output
   const Geometry& g = problem.geometry;
-  if (plan.algorithm != Algorithm::kDirect || plan.by_pixels || plan.blocks > 1 ||
-      bytes <= kPrefetchBytes || RowResidues(g) > 1 || ColumnResidues(g) > 1) {
+  if (plan.algorithm != Algorithm::kDirect || plan.by_pixels || plan.pairs || plan.blocks > 1 ||
+      bytes <= kPrefetchBytes || bytes > kMostBytes * static_cast<double>(g.batch) ||
+      RowResidues(g) > 1 || ColumnResidues(g) > 1 || g.batch < (threads == 1 ? 2 : 8 * threads)) {
     return false;
   }
   const Axis rows = RowAxis(g, 0);
   const VectorGroups groups = GroupVectors<S>(g, Item{rows, 0, rows.out_count, 0, 0});
-  return plan.rows_per_item >= rows.out_count && groups.packed < DirectGroupVectors<S>(g) &&
+  const int64_t vectors = CeilDiv(g.OutputChannels(), kLanes<typename S::Accumulator>);
+  return plan.rows_per_item >= rows.out_count && groups.packed < vectors &&
          problem.input_strides.column == g.InputChannels() &&
          problem.input_strides.row == g.in_width * g.InputChannels() &&
          problem.input_strides.batch == g.in_height * g.in_width * g.InputChannels();

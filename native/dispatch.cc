@@ -140,6 +140,7 @@ PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
 // Larger results of few taps may be stored past the caches, which asks for whole cache lines;
 // smaller ones only where they are aligned anyway.
 constexpr double kCachedBytes = 8 << 20;
+constexpr double kMostDirectTaps = 12 * 12;
 
 // Scratch memory of the calling thread, kept until the thread ends.
 void* ThreadScratch(int64_t bytes) {
@@ -269,7 +270,16 @@ void GatherTaps(const void* dense, int64_t taps, int64_t channels, void* gathere
 }  // namespace
 
 bool AlignsWithInput(const Geometry& g, double result_bytes) {
-  return HasFewTaps(g) ? result_bytes <= kCachedBytes : ThreadsFor(g) == 1;
+  // With a stride an input gradient has fewer taps, a convolution as many, and little output.
+  const double taps = static_cast<double>(g.filter_height) * g.filter_width /
+                      (static_cast<double>(g.stride_height) * g.stride_width);
+  const int threads = ThreadsFor(g);
+  const double rows = static_cast<double>(g.batch) * std::min(g.in_height, g.out_height);
+  const bool has_few_rows = rows < 4 * threads;
+  if (threads > 1 && (!HasFewTaps(g) || has_few_rows)) return false;
+  // Only channels as they are have whole lines to gain, and larger filters are transformed.
+  const bool is_direct = taps <= kMostDirectTaps && g.channel_multiplier == 1;
+  return result_bytes <= kCachedBytes || (taps > kFewTaps && is_direct);
 }
 
 void Forward(DType dtype, const ForwardProblem& given) {

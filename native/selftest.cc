@@ -101,6 +101,17 @@ Geometry DrawGeometry(Random& random, int64_t lanes) {
     g.stride_height = g.filter_height + Pick(random, 0, 1);
     g.stride_width = g.filter_width + Pick(random, 0, 1);
   }
+  // 3x3 without a stride, in tiles of many rows.
+  if (Pick(random, 0, 7) == 0) {
+    g.channels_last = true;
+    g.in_height = Pick(random, 3, 19);
+    g.in_width = Pick(random, 5, 24);
+    g.in_channels = Pick(random, lanes / 2, 2 * lanes + 3);
+    g.filter_height = g.filter_width = 3;
+    g.stride_height = g.stride_width = 1;
+    g.dilation_height = Pick(random, 1, 2);
+    g.dilation_width = Pick(random, 1, 2);
+  }
   g.pad_top = Pick(random, 0, 4);
   g.pad_left = Pick(random, 0, 4);
   const auto out_size = [&](int64_t in, int64_t before, int64_t after, int64_t filter,

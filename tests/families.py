@@ -246,6 +246,9 @@ def larger_than_cache_cases() -> Iterator[Case]:
     yield Case((14, 15), (3, 3), 272, strides=(2, 2))
     yield Case((13, 20), (3, 3), 256, dilations=(2, 2))
     yield Case((64, 64), (5, 5), 4)
+    # A few vectors of channels at a time, while the next image is fetched; and pairs of them.
+    yield Case((7, 8), (7, 7), 272)
+    yield Case((7, 8), (5, 3), 512, padding="VALID")
 
 
 def tall_tile_cases() -> Iterator[Case]:
@@ -262,9 +265,15 @@ def tall_tile_cases() -> Iterator[Case]:
         yield Case((9, 10), channels=8, multiplier=2, padding=padding)
     for dilations in ((2, 1), (1, 2), (3, 2)):
         yield Case((26, 19), channels=16, dilations=dilations)
-    # With several threads, which share the rows of an image, and images.
-    yield Case((45, 40), channels=48)
-    yield Case((17, 33), channels=80, batch=3)
+
+
+def interleaved_column_cases() -> Iterator[Case]:
+    """Yield dilated columns of which the first have one tile more than the rest, and very many."""
+    for columns in sorted({constants["tile_columns"] for constants in tile_constants()}):
+        for dilation in (2, 5):
+            yield Case((3, dilation * columns + 1), channels=16, dilations=(1, dilation))
+            yield Case((3, 2 * dilation * columns + 1), (3, 2), 17, dilations=(2, dilation))
+        yield Case((3, 18 * (columns + 1) + 3), channels=16, dilations=(1, 18))
 
 
 def huge_filter_cases() -> Iterator[Case]:
@@ -317,6 +326,7 @@ def all_cases() -> list[Case]:
         degenerate_cases,
         large_cases,
         tall_tile_cases,
+        interleaved_column_cases,
         huge_filter_cases,
         drawn_cases,
     )

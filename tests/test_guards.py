@@ -20,6 +20,7 @@ from families import (
     filter_cases,
     huge_filter_cases,
     image_size_cases,
+    interleaved_column_cases,
     large_cases,
     larger_than_cache_cases,
     multiplier_cases,
@@ -27,6 +28,7 @@ from families import (
     row_cases,
     single_pixel_cases,
     stride_cases,
+    tall_tile_cases,
 )
 from operations import (
     BACKPROP_INPUT,
@@ -52,6 +54,8 @@ CASES = [
     *list(dilation_cases())[::3],
     *padding_cases(),
     *row_cases(),
+    *list(tall_tile_cases())[::2],
+    *list(interleaved_column_cases())[::2],
     *degenerate_cases(),
     *large_cases(),
     *huge_filter_cases(),

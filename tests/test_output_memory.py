@@ -11,6 +11,7 @@ from depthwise import (
     depthwise_conv2d,
     depthwise_conv2d_backprop_filter,
     depthwise_conv2d_backprop_input,
+    set_num_threads,
 )
 
 ONE_TAP = np.ones((1, 1, 1, 1), np.float32)
@@ -60,6 +61,32 @@ def test_outputs_start_where_their_input_does_if_pixels_are_large(
         part = depthwise_conv2d(input[:, rows].copy(), filter, [1] * 4, "SAME")
         inner = slice(rows.start + 1, rows.stop - 1)
         assert output[:, inner].tobytes() == part[:, 1:2].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "threads", "is_aligned"),
+    [
+        (40, 3, 2, False),
+        (40, 5, 1, False),
+        (40, 5, 2, True),  # whose threads may share pixels
+        (100, 3, 1, True),  # stored past the caches
+        (100, 5, 1, False),
+    ],
+)
+def test_outputs_are_aligned_where_that_gains_more(
+    size: int, taps: int, threads: int, is_aligned: bool, restored_threads: None
+) -> None:
+    shape = (1, size, size, 240)
+    memory = np.ones(np.prod(shape) * 4 + 128, np.uint8)
+    begin = -address(memory) % 64 + 16
+    image = memory[begin : begin + np.prod(shape) * 4].view(np.float32).reshape(shape)
+    filter = np.ones((taps, taps, 240, 1), np.float32)
+    set_num_threads(threads)
+    for _ in range(2):  # by Python code, then like an earlier call
+        output = depthwise_conv2d(image, filter, [1] * 4, "SAME")
+        gradient = depthwise_conv2d_backprop_input(shape, filter, image, [1] * 4, "SAME")
+        for result in (output, gradient):
+            assert address(result) % 64 == (0 if is_aligned else 16)
 
 
 def test_outputs_of_alternating_sizes_are_served_from_what_is_kept() -> None:

@@ -54,6 +54,9 @@ CASES = [
     # Tiles fetch what the next one needs, on one thread (SuitsPrefetchedTiles in native/direct.h).
     Case((57, 58), (3, 3), 100),
     Case((56, 61), (2, 2), 96, padding="VALID"),
+    # Tall tiles, of which threads share rows and images (SplitRows() in native/kernels.cc).
+    Case((17, 33), (3, 3), 80, batch=3),
+    Case((45, 40), (3, 3), 17, 2),
     # Fewer items than threads: pieces of columns (native/column_pieces.h).
     Case((1, 4100), (1, 31), 5),
     Case((4100, 1), (31, 1), 5),

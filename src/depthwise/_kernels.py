@@ -40,12 +40,7 @@ def forward(
     All arrays are of `dtype`, in native byte order, and `code` says what its bits mean: one of the
     16-bit types may be seen as integers. The same goes for the other two functions.
     """
-    output = empty_result(
-        geometry.output_shape,
-        dtype,
-        "input or padding",
-        _image_to_align_with(geometry, input, geometry.output_shape),
-    )
+    output = empty_result(geometry.output_shape, dtype, "input or padding", (geometry, input))
     try:
         _native.forward(geometry.native, code, input, filter, output, bias)
     except BufferError:
@@ -59,10 +54,7 @@ def backprop_input(
 ) -> Array:
     """Return the gradient with respect to the input."""
     input_backprop = empty_result(
-        geometry.input_shape,
-        dtype,
-        "input_sizes",
-        _image_to_align_with(geometry, out_backprop, geometry.input_shape),
+        geometry.input_shape, dtype, "input_sizes", (geometry, out_backprop)
     )
     try:
         _native.backprop_input(geometry.native, code, filter, out_backprop, input_backprop)
@@ -77,7 +69,7 @@ def backprop_filter(
     geometry: Geometry, dtype: np.dtype[Any], code: int, input: Array, out_backprop: Array
 ) -> Array:
     """Return the gradient with respect to the filter."""
-    filter_backprop = empty_result(geometry.filter_shape, dtype, "filter_sizes", None)
+    filter_backprop = empty_result(geometry.filter_shape, dtype, "filter_sizes")
     try:
         _native.backprop_filter(geometry.native, code, input, out_backprop, filter_backprop)
     except BufferError:
@@ -85,15 +77,6 @@ def backprop_filter(
         out_backprop = copied(out_backprop, dtype, "out_backprop")
         _native.backprop_filter(geometry.native, code, input, out_backprop, filter_backprop)
     return filter_backprop
-
-
-def _image_to_align_with(
-    geometry: Geometry, image: Array, shape: tuple[int, int, int, int]
-) -> Array | None:
-    """Return `image` if a result of `shape` had better be aligned as it is."""
-    result_bytes = float(math.prod(shape)) * image.itemsize
-    is_nhwc = geometry.data_format == "NHWC"
-    return image if is_nhwc and _native.aligns_with_input(geometry.native, result_bytes) else None
 
 
 def copied(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
@@ -114,19 +97,28 @@ def copied(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
 
 
 def empty_result(
-    shape: tuple[int, int, int, int], dtype: np.dtype[Any], causes: str, image: Array | None
+    shape: tuple[int, int, int, int],
+    dtype: np.dtype[Any],
+    causes: str,
+    problem: tuple[Geometry, Array] | None = None,
 ) -> Array:
     """Return a new C-contiguous array; large ones lie in memory that is reused.
 
     `causes` are the arguments to blame for a shape that is too large. Large arrays are aligned, or
-    as far from it as the NHWC `image` that they are computed from: then the kernels read and write
-    whole lines of large pixels (PeeledChannels in native/direct.h), and 14x14x512 3x3 with stride 2
-    takes 9 instead of 12 us.
+    of a `problem`, an image that is computed from another, as far from it as that one: then the
+    kernels read and write whole lines of large pixels (PeeledChannels in native/direct.h), and
+    14x14x512 3x3 with stride 2 takes 9 instead of 12 us.
     """
     try:
+        image = None
+        if problem is not None and problem[0].data_format == "NHWC":
+            result_bytes = float(math.prod(shape)) * dtype.itemsize
+            if _native.aligns_with_input(problem[0].native, result_bytes):
+                image = problem[1]
         array: Array = _native.empty(shape, dtype, image)
         return array
-    except (ValueError, TypeError):  # NumPy's, and that of a size which is no 64-bit integer.
+    # NumPy's, that of a size which is no 64-bit integer, that of one which is no float.
+    except (ValueError, TypeError, OverflowError):
         raise ValueError(
             f"the result would have shape {shape}, more than an array can hold; needed a smaller "
             f"{causes}"

@@ -188,7 +188,7 @@ def empty(
     shape: tuple[int, int, int, int], causes: str, dtype: torch.dtype, channels_last: bool = False
 ) -> Tensor:
     """Return a tensor for a result of `shape`; if that is NHWC for NCHW, it is seen as NCHW."""
-    array = _kernels.empty_result(shape, DTYPES[dtype][0], causes, None)
+    array = _kernels.empty_result(shape, DTYPES[dtype][0], causes)
     tensor = torch.from_numpy(array.transpose(0, 3, 1, 2) if channels_last else array)
     return tensor.view(dtype) if dtype is torch.bfloat16 else tensor
 
