@@ -25,14 +25,13 @@ void FilterGradient(DType dtype, const FilterGradientProblem& given);
 
 // Whether a result of so many bytes had better be as far from a cache line as the NHWC image that
 // it is computed from, so that the kernels read and write whole lines of both (PeeledChannels() in
-// direct.h), or else aligned:
+// direct_plan.h), or else aligned:
 // - a large one of few taps, which may be stored past the caches. With more taps that gains less:
 //   unaligned 32x14x14x672 5x5 takes 2300 instead of 3100 us from the last-level cache, 3300
 //   instead of 3900 from memory, 8x28x28x480 5x5 1650 instead of 2240, and 2170 instead of 2700.
-// - one whose pixels several threads share, so that none writes to lines in which another one's
-// next
-//   pixel begins: aligned 28x28x240 5x5 takes two threads 55 instead of 60 us, 14x14x512 5x5 31
-//   instead of 36, 7x7x768 7x7 17 instead of 20, but 14x14x672 5x5 40 instead of 37.
+// - one whose pixels several threads share, so that none writes to lines in which the next pixel
+//   begins for another one: aligned 28x28x240 5x5 takes two threads 55 instead of 60 us, 14x14x512
+//   5x5 31 instead of 36, 7x7x768 7x7 17 instead of 20, but 14x14x672 5x5 40 instead of 37.
 // (Xeon, model 167.)
 bool AlignsWithInput(const Geometry& g, double result_bytes);
 

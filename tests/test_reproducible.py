@@ -43,7 +43,7 @@ CASES = [
     Case((7, 7), (3, 3), 1025, batch=3),
     Case((3, 2), (2, 2), 5, 2),
     # One thread computes a few vectors of channels at a time; of several, each has fewer rows, and
-    # computes a few for all of them (VectorGroups in native/direct.h).
+    # computes a few for all of them (VectorGroups in native/direct_plan.h).
     Case((53, 54), (7, 7), 70),
     Case((62, 60), (6, 6), 44, 2),
     # Single pixels (native/pixel_rows.h), on any number of threads; and on one alone, where several
@@ -51,7 +51,8 @@ CASES = [
     Case((20, 23), (3, 3), 80, strides=(3, 3)),
     Case((58, 57), (3, 3), 256, strides=(2, 2)),
     Case((37, 36), (3, 3), 256, dilations=(2, 2)),
-    # Tiles fetch what the next one needs, on one thread (SuitsPrefetchedTiles in native/direct.h).
+    # Tiles fetch what the next one needs, on one thread (SuitsPrefetchedTiles in
+    # native/direct_plan.h).
     Case((57, 58), (3, 3), 100),
     Case((56, 61), (2, 2), 96, padding="VALID"),
     # Tall tiles, of which threads share rows and images (SplitRows() in native/kernels.cc).
