@@ -10,12 +10,12 @@ namespace depthwise::DEPTHWISE_ISA {
 
 inline constexpr int kChannelRows = 2;
 inline constexpr int kChannelColumns = kManyRegisters ? 7 : 4;
-// Output rows of a tall tile, see SuitsTallTiles(). Only AVX-512 has them, where that was measured,
-// and with a channel multiplier only float32, for the size of the package.
+// Output rows of a tall tile, see SuitsTallTiles(). Only AVX-512 has them, where that was measured;
+// and for the size of the package not float64, and with a channel multiplier float32 alone.
 inline constexpr int kTallRows = 7;
 template <class S, bool kSpread>
-inline constexpr bool kHasTallTiles =
-    kVectorBytes == 64 && (!kSpread || sizeof(typename S::Element) == 4);
+inline constexpr bool kHasTallTiles = kVectorBytes == 64 && sizeof(typename S::Element) <= 4 &&
+                                      (!kSpread || sizeof(typename S::Element) == 4);
 
 // Output columns of a tile of one vector of channels, or of a pair of them: see TakesPairs().
 template <int kVectors>
@@ -25,8 +25,8 @@ inline constexpr int kTileColumns = kVectors == 1 ? kChannelColumns : 4;
 template <class S>
 inline constexpr bool kHasPairs = kVectorBytes == 64 && sizeof(typename S::Element) == 4;
 
-// Whether tiles can fetch what the next one needs: where that was measured, for the size of the
-// package, see SuitsPrefetchedTiles().
+// Whether tiles can fetch what the next one needs, and the next image: where that was measured, for
+// the size of the package, see SuitsPrefetchedTiles() and SuitsPrefetchedImages().
 template <class S>
 inline constexpr bool kFetchesTiles = kVectorBytes == 64 && sizeof(typename S::Element) == 4;
 

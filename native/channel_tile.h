@@ -357,8 +357,8 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
       }
     }
     // 3x3, which is computed in sequence, fetches rows.
-    if (kHeight == 0 && kVectors == 1 && arrays.next_images != nullptr) {
-      arrays.next_images->FetchShare();
+    if constexpr (kFetchesTiles<S> && kHeight == 0 && kVectors == 1) {
+      if (arrays.next_images != nullptr) arrays.next_images->FetchShare();
     }
     const int64_t channel = arrays.vectors.First(v);
     if constexpr (kVectors > 1) tile.second = arrays.vectors.First(v + 1) - channel;

@@ -78,7 +78,8 @@ inline bool ColumnsCollide(const Axis& rows, const Axis& columns, const Strides&
 // columns cut a row as evenly as seven, 28x28x512 131 to 120, but not elsewhere: 14x14x512 18 to
 // 22, with a stride of 2 7.4 to 8.7.
 template <class S>
-inline bool TakesPairs(const Geometry& g, const Strides& in, int64_t ways, bool is_far) {
+DEPTHWISE_SMALL inline bool TakesPairs(const Geometry& g, const Strides& in, int64_t ways,
+                                       bool is_far) {
   if constexpr (!kHasPairs<S>) return false;
   const Axis rows = RowAxis(g, 0), columns = ColumnAxis(g, 0);
   const bool has_phases = g.transposed && (g.stride_height > 1 || g.stride_width > 1);
@@ -104,8 +105,8 @@ inline bool TakesPairs(const Geometry& g, const Strides& in, int64_t ways, bool 
 // A tile touches 81 lines here and there: from afar, where sequence counts, 60x60x120 would take 4
 // to 7% more, unless so much is computed for each line as for 16-bit types and multipliers.
 template <class S>
-inline bool SuitsTallTiles(const Geometry& g, const Strides& in, double bytes,
-                           const PlanOptions& options) {
+DEPTHWISE_SMALL inline bool SuitsTallTiles(const Geometry& g, const Strides& in, double bytes,
+                                           const PlanOptions& options) {
   const bool has_multiplier = g.channel_multiplier > 1;
   if (!(has_multiplier ? kHasTallTiles<S, true> : kHasTallTiles<S, false>)) return false;
   const Axis rows = RowAxis(g, 0), columns = ColumnAxis(g, 0);
@@ -151,8 +152,9 @@ DEPTHWISE_SMALL inline bool PlanDirect(const ForwardProblem& problem, const Plan
 // streamed outputs up to twice as long. Whole rows are not fetched then: of so much data that they
 // might be, tiles have to fetch their input as well.
 template <class S>
-inline bool SuitsPrefetchedTiles(const ForwardProblem& problem, const ForwardPlan& plan,
-                                 const PlanOptions& options, double bytes) {
+DEPTHWISE_SMALL inline bool SuitsPrefetchedTiles(const ForwardProblem& problem,
+                                                 const ForwardPlan& plan,
+                                                 const PlanOptions& options, double bytes) {
   if constexpr (!kFetchesTiles<S>) return false;
   const Geometry& g = problem.geometry;
   const bool fetch_input = g.filter_height == 3 && g.filter_width == 3 && g.stride_height == 1 &&
@@ -173,8 +175,10 @@ inline bool SuitsPrefetchedTiles(const ForwardProblem& problem, const ForwardPla
 // instead of 1050 and 1700 (Xeon, model 167). The last image of a thread's part is followed by one
 // that another thread has computed: hence many images.
 template <class S>
-inline bool SuitsPrefetchedImages(const ForwardProblem& problem, const ForwardPlan& plan,
-                                  double bytes, int64_t threads) {
+DEPTHWISE_SMALL inline bool SuitsPrefetchedImages(const ForwardProblem& problem,
+                                                  const ForwardPlan& plan, double bytes,
+                                                  int64_t threads) {
+  if constexpr (!kFetchesTiles<S>) return false;
   constexpr double kMostBytes = 2 * kCachedItemBytes;  // of an image and its output
   const Geometry& g = problem.geometry;
   if (plan.algorithm != Algorithm::kDirect || plan.by_pixels || plan.pairs || plan.blocks > 1 ||

@@ -104,7 +104,7 @@ DEPTHWISE_SMALL int64_t BlocksOfImage(const Geometry& g, int64_t threads, bool t
 // Whether every full vector of the output starts at a cache line: the rows do, and so do the strips
 // into which a packed plane is cut.
 template <class S>
-bool IsStreamable(const ForwardProblem& problem, const ForwardPlan& plan) {
+DEPTHWISE_SMALL bool IsStreamable(const ForwardProblem& problem, const ForwardPlan& plan) {
   constexpr int64_t kLine = 64 / int64_t{sizeof(typename S::Element)};
   const Geometry& g = problem.geometry;
   const Strides& out = problem.output_strides;
@@ -130,7 +130,8 @@ inline constexpr double kFetchedRowsBytes = 1.5 * 1024 * 1024;
 
 // Whether the next rows of a plan are worth fetching ahead, unless its tiles fetch for themselves.
 template <class S>
-bool SuitsPrefetchedRows(const ForwardProblem& problem, const ForwardPlan& plan, double bytes) {
+DEPTHWISE_SMALL bool SuitsPrefetchedRows(const ForwardProblem& problem, const ForwardPlan& plan,
+                                         double bytes) {
   const Geometry& g = problem.geometry;
   if (bytes <= kPrefetchBytes || plan.prefetch_tiles || plan.prefetch_images ||
       !IsDense(g, problem.input_strides)) {
