@@ -17,6 +17,7 @@
 #include "output_memory.h"
 #include "parallel.h"
 #include "released_gil.h"
+#include "settings.h"
 #include "xla_handlers.h"
 
 namespace nb = nanobind;

@@ -1,5 +1,5 @@
 // What the machine offers: the instruction sets of CPU and operating system, and the cores that
-// this process may use. Called by dispatch.cc and parallel.cc.
+// this process may use. Called by settings.cc, dispatch.cc and parallel.cc.
 #pragma once
 
 namespace depthwise {

@@ -1,115 +1,23 @@
-// The table of instruction sets, the scratch memory of threads, and the one way from a problem to
-// its kernels.
+// The scratch memory of threads, and the one way from a problem to its kernels.
 #include "dispatch.h"
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
-#include <stdexcept>
 
 #include "column_pieces.h"
 #include "cpu.h"
 #include "kept_memory.h"
 #include "parallel.h"
+#include "settings.h"
 
 namespace depthwise {
 
-#if defined(__x86_64__) || defined(_M_X64)
-namespace v2 {
-extern const KernelTable kTable;
-}
-namespace v3 {
-extern const KernelTable kTable;
-}
-namespace v4 {
-extern const KernelTable kTable;
-}
-#else
-namespace neon {
-extern const KernelTable kTable;
-}
-#endif
-
 namespace {
-
-struct InstructionSet {
-  const char* name;
-  bool (*is_supported)();
-  const KernelTable* table;
-};
-
-// Best first.
-constexpr InstructionSet kInstructionSets[] = {
-#if defined(__x86_64__) || defined(_M_X64)
-    {"x86-64-v4", CpuHasV4, &v4::kTable},
-    {"x86-64-v3", CpuHasV3, &v3::kTable},
-    {"x86-64-v2", CpuHasV2, &v2::kTable},
-#else
-    {"aarch64", [] { return true; }, &neon::kTable},
-#endif
-};
-
-std::atomic<const InstructionSet*> current_isa{nullptr};
-
-const InstructionSet& FindIsa(const std::string& name) {
-  std::string names;
-  for (const InstructionSet& isa : kInstructionSets) {
-    if (!isa.is_supported()) continue;
-    if (name == isa.name) return isa;
-    names += names.empty() ? isa.name : std::string(", ") + isa.name;
-  }
-  throw std::invalid_argument("instruction set \"" + name + "\" is not one of those that this " +
-                              "machine supports: " + names);
-}
-
-const InstructionSet& CurrentInstructionSet() {
-  if (const InstructionSet* isa = current_isa.load(std::memory_order_relaxed)) return *isa;
-  const char* forced = std::getenv("DEPTHWISE_ISA");
-  const std::vector<std::string> supported = SupportedIsas();
-  if (supported.empty()) {
-    throw std::runtime_error("this CPU lacks x86-64-v2 (SSE4.2), the least that depthwise needs");
-  }
-  const InstructionSet* isa = nullptr;
-  try {
-    isa = &FindIsa(forced && *forced ? forced : supported.front());
-  } catch (const std::invalid_argument& error) {
-    throw std::invalid_argument(std::string("environment variable DEPTHWISE_ISA: ") + error.what());
-  }
-  current_isa.store(isa, std::memory_order_relaxed);
-  return *isa;
-}
-
-enum class LargeFilter : int { kTransform, kDirect };
-constexpr const char* kLargeFilterNames[] = {"transform", "direct"};
-
-LargeFilter FindLargeFilter(const std::string& name) {
-  for (const LargeFilter way : {LargeFilter::kTransform, LargeFilter::kDirect}) {
-    if (name == kLargeFilterNames[static_cast<int>(way)]) return way;
-  }
-  throw std::invalid_argument("\"" + name + "\" is not a way to compute large filters; needed " +
-                              "\"transform\" or \"direct\"");
-}
-
-LargeFilter LargeFilterOfEnvironment() {
-  const char* forced = std::getenv("DEPTHWISE_LARGE_FILTER");
-  if (forced == nullptr || *forced == '\0') return LargeFilter::kTransform;
-  try {
-    return FindLargeFilter(forced);
-  } catch (const std::invalid_argument& error) {
-    throw std::invalid_argument(std::string("environment variable DEPTHWISE_LARGE_FILTER: ") +
-                                error.what());
-  }
-}
-
-std::atomic<LargeFilter>& CurrentLargeFilter() {
-  static std::atomic<LargeFilter> current{LargeFilterOfEnvironment()};
-  return current;
-}
 
 // From this much input and output together on, the output is stored past the caches, which saves
 // reading it first: half of a usual last-level cache, since the output is in it twice, read, then
@@ -129,8 +37,7 @@ PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
   const double phases = g.transposed ? static_cast<double>(g.stride_height) * g.stride_width : 1;
   const double taps = static_cast<double>(g.filter_height) * g.filter_width / phases;
   return {.threads = threads,
-          .may_transform =
-              CurrentLargeFilter().load(std::memory_order_relaxed) == LargeFilter::kTransform,
+          .may_transform = MayTransform(),
           .stream_bytes = CpuIsIntel() && taps <= kFewTaps ? kIntelStreamBytes : kStreamBytes,
           .ways = FirstLevelWays(),
           // Measured on a server of Intel's alone (Xeon, family 6, model 167).
@@ -140,6 +47,7 @@ PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
 // Larger results of few taps may be stored past the caches, which asks for whole cache lines;
 // smaller ones only where they are aligned anyway.
 constexpr double kCachedBytes = 8 << 20;
+// Filters from about 13x13 on are transformed.
 constexpr double kMostDirectTaps = 12 * 12;
 
 // Scratch memory of the calling thread, kept until the thread ends.
@@ -389,28 +297,6 @@ void ComputeFilterBackprop(DType dtype, const Geometry& g, const ImageData& inpu
                                   : GatherTaps<uint16_t>;
   gather(dense.get(), taps, channels, filter_backprop.data);
 }
-
-std::vector<std::string> SupportedIsas() {
-  std::vector<std::string> names;
-  for (const InstructionSet& isa : kInstructionSets) {
-    if (isa.is_supported()) names.emplace_back(isa.name);
-  }
-  return names;
-}
-
-std::string CurrentIsa() { return CurrentInstructionSet().name; }
-
-void SetIsa(const std::string& name) {
-  current_isa.store(&FindIsa(name), std::memory_order_relaxed);
-}
-
-std::string LargeFilterInUse() {
-  return kLargeFilterNames[static_cast<int>(CurrentLargeFilter().load())];
-}
-
-void SetLargeFilter(const std::string& name) { CurrentLargeFilter().store(FindLargeFilter(name)); }
-
-const KernelTable& CurrentTable() { return *CurrentInstructionSet().table; }
 
 double MeasurePeakGflops(double seconds) {
   using Clock = std::chrono::steady_clock;

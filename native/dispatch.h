@@ -4,8 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "kernels.h"
 
@@ -55,21 +53,6 @@ void ComputeInputBackprop(DType dtype, const Geometry& g, const FilterData& filt
                           const ImageData& out_backprop, void* input_backprop);
 void ComputeFilterBackprop(DType dtype, const Geometry& g, const ImageData& input,
                            const ImageData& out_backprop, const FilterResult& filter_backprop);
-
-// Names of the instruction sets that this machine runs and this build has, best first.
-std::vector<std::string> SupportedIsas();
-
-// The one in use: the best, or the one that the environment variable DEPTHWISE_ISA names.
-// Throws std::invalid_argument if that one is unknown or not supported.
-std::string CurrentIsa();
-void SetIsa(const std::string& name);
-const KernelTable& CurrentTable();
-
-// How large filters are computed: "transform", where that takes less, or "direct", as the
-// environment variable DEPTHWISE_LARGE_FILTER may ask. Both throw std::invalid_argument if a name
-// is unknown.
-std::string LargeFilterInUse();
-void SetLargeFilter(const std::string& name);
 
 // Peak float32 multiply-add rate of one core in GFLOP/s, measured for about that long.
 double MeasurePeakGflops(double seconds);

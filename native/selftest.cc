@@ -12,6 +12,7 @@
 
 #include "dispatch.h"
 #include "parallel.h"
+#include "settings.h"
 
 namespace depthwise {
 namespace {

@@ -1,0 +1,28 @@
+// What the user can set: the instruction set, and how large filters are computed. Called by
+// dispatch.cc and bindings.cc.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace depthwise {
+
+// Names of the instruction sets that this machine runs and this build has, best first.
+std::vector<std::string> SupportedIsas();
+
+// The one in use: the best, or the one that the environment variable DEPTHWISE_ISA names.
+// Throws std::invalid_argument if that one is unknown or not supported.
+std::string CurrentIsa();
+void SetIsa(const std::string& name);
+const KernelTable& CurrentTable();
+
+// How large filters are computed: "transform", where that takes less, or "direct", as the
+// environment variable DEPTHWISE_LARGE_FILTER may ask. Both throw std::invalid_argument if a name
+// is unknown.
+std::string LargeFilterInUse();
+void SetLargeFilter(const std::string& name);
+bool MayTransform();
+
+}  // namespace depthwise
