@@ -67,6 +67,7 @@ struct ForwardPlan {
   bool prefetch_tiles;    // kDirect: so is what the next tile is the first to touch
   bool prefetch_images;   // kDirect: so is the next image, and its output, in place of rows
   bool stream;            // full vectors of the output are stored past the caches
+  int64_t staged_bytes;   // of a buffer from which all of it is, or 0: see staged_rows.h
   bool pairs;             // kDirect: vectors of channels are computed two at a time
   bool tall;              // kDirect: tiles have many output rows
   bool by_pixels;         // kDirect: outputs are computed one by one, see pixel_rows.h

@@ -246,6 +246,10 @@ def larger_than_cache_cases() -> Iterator[Case]:
     yield Case((14, 15), (3, 3), 272, strides=(2, 2))
     yield Case((13, 20), (3, 3), 256, dilations=(2, 2))
     yield Case((64, 64), (5, 5), 4)
+    # Planes, and rows of few channels, whose rows end within cache lines: with all rows in a tile,
+    # and with some.
+    yield Case((13, 15), (3, 3), 21)
+    yield Case((37, 41), (3, 3), 3)
     # A few vectors of channels at a time, while the next image is fetched; and pairs of them.
     yield Case((7, 8), (7, 7), 272)
     yield Case((7, 8), (5, 3), 512, padding="VALID")

@@ -105,10 +105,11 @@ def test_nothing_around_the_result_changes(
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("case", list(larger_than_cache_cases()), ids=str)
 @pytest.mark.parametrize("operation", [FORWARD, BACKPROP_INPUT], ids=str)
+@pytest.mark.parametrize("offset", [0, 5])
 def test_nothing_around_a_large_result_changes(
-    operation: Operation, case: Case, data_format: str, isa: str
+    offset: int, operation: Operation, case: Case, data_format: str, isa: str
 ) -> None:
-    """Stores past the caches need an aligned result, which the other test does not offer them."""
+    """Results at the beginning of a cache line, and within one, are stored past the caches."""
     operands, nhwc = exact_data(operation, case)
     expected = operation.expected_in(nhwc, data_format)
     typed = [array.astype(np.float32) for array in operation.to_format(operands, data_format)]
@@ -119,7 +120,7 @@ def test_nothing_around_a_large_result_changes(
     )
     size = copies * expected.values.size
     memory = np.full(size + 2 * GUARD_BYTES, np.nan, np.float32)
-    start = (-memory.ctypes.data % 64) // 4 + GUARD_BYTES
+    start = (-memory.ctypes.data % 64) // 4 + GUARD_BYTES + offset
     result = memory[start : start + size].reshape(copies, *expected.values.shape[1:])
     run_into(result, operation, case.repeated(copies), (first, second), data_format)
     assert np.isnan(memory[:start]).all()

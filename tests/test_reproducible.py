@@ -121,6 +121,23 @@ def test_any_number_of_threads(
 @pytest.mark.parametrize(
     "case",
     [
+        Case((1061, 1069), (3, 3), 1),
+        Case((701, 530), (3, 3), 3),
+        Case((41, 43), (3, 3), 75, batch=9),
+    ],
+    ids=str,
+)
+def test_rows_that_end_within_lines(
+    case: Case, data_format: str, isa: str, restored_threads: None
+) -> None:
+    """Threads store past the caches what ends and begins in the same line (StagedRows)."""
+    check_threads(FORWARD, case, data_format, FLOAT32, (2, 3, 16))
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    "case",
+    [
         Case((23, 23), (9, 9), 240, batch=17),
         Case((40, 41), (25, 25), 2, batch=30),
         Case((40, 40), (91, 91), 20, batch=3),
