@@ -161,8 +161,11 @@ class DirectKernel {
         .spread = g.channel_multiplier > 1 ? Spread() : nullptr,
     };
     if (plan_.by_pixels) {
-      for (int64_t t = item.first; t < item.last; ++t) {
-        PixelRow<S>(arrays, RowsInPlace(rows, t, 1, image, in.row), output + t * out.row);
+      for (int64_t t = item.first; t < item.last;) {
+        const int64_t rows_used = PixelRowsTogether<S>(g, rows, t, item.last);
+        PixelRows<S>(arrays, RowsInPlace(rows, t, rows_used, image, in.row), rows_used,
+                     output + (rows.out_first + t * rows.out_step) * out.row);
+        t += rows_used;
       }
       return;
     }
