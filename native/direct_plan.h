@@ -136,7 +136,7 @@ DEPTHWISE_SMALL inline bool PlanDirect(const ForwardProblem& problem, const Plan
     return false;
   }
   plan->algorithm = Algorithm::kDirect;
-  plan->by_pixels = SuitsPixels<S>(g, bytes, options.threads);
+  plan->by_pixels = SuitsPixels<S>(g, bytes, options);
   const bool is_far = bytes > kFarBytes * static_cast<double>(options.threads);
   plan->pairs = TakesPairs<S>(g, problem.input_strides, options.ways, is_far);
   plan->tall = !plan->pairs && SuitsTallTiles<S>(g, problem.input_strides, bytes, options);

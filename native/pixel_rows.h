@@ -1,11 +1,12 @@
-// Rows of output pixels one by one, or of some 3x3 filters by pairs, one below the other, all
-// channels innermost, for the direct kernel. Few loads are shared between outputs or none, and
-// every tap is loaded for each. But memory is read in as many sequences as a window has rows, as by
-// a few copies, where a tile reads some vectors of dozens of pixels in turn: that is faster where
-// windows share nothing, and from afar where they share little, or where a tile cannot fetch ahead.
+// Rows of output pixels one by one or, of some 3x3 filters, by blocks of two rows, all channels
+// innermost, for the direct kernel. Few loads are shared between outputs or none, and the taps are
+// loaded for each block. But memory is read in as many sequences as a block has input rows, as by a
+// few copies, where a tile reads some vectors of dozens of pixels in turn: that is faster where
+// windows share nothing, and where data are far.
 #pragma once
 
 #include "channel_arrays.h"
+#include "fetch_ahead.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -25,12 +26,21 @@ inline constexpr double kFarPairBytes = 1.9 * 1024 * 1024;
 // 386.
 inline constexpr double kDilatedWindowBytes = 24 * 1024;
 
+// Without a stride blocks have two columns as well, and fetch ahead, as far as was best. 56x56x128
+// takes 135 instead of 147 us by tiles, 178 instead of 188 from memory, 40x40x240 126 and 140;
+// 56x56x96, 2.3 MiB, 99 and 97, and 28x28x480, whose pixels are long, 143 and 131. Without fetching
+// 56x56x128 takes 153, and 210 from memory.
+inline constexpr double kFarBlockBytes = 2.75 * 1024 * 1024;
+inline constexpr int64_t kInputAheadBytes = 4096, kOutputAheadBytes = 2048;
+
 // CPUs without AVX do without pairs, for the size of the package; with AVX2 those of dilations took
 // 14% less to 19% more.
 template <class S>
 inline constexpr bool kHasPixelPairs = kHasSpecialTiles && sizeof(typename S::Element) >= 4;
 template <class S>
 inline constexpr bool kHasDilatedPixelPairs = kHasPixelPairs<S> && kVectorBytes == 64;
+template <class S>
+inline constexpr bool kHasPixelBlocks = kHasPixelPairs<S> && kFetchesTiles<S>;
 
 // Whether the direct kernel computes pixels rather than tiles: windows of nine taps or more that do
 // not overlap (2x2 with a stride of 2 takes 9% longer so), and 3x3 with a stride of 2 or a dilation
@@ -39,25 +49,31 @@ inline constexpr bool kHasDilatedPixelPairs = kHasPixelPairs<S> && kVectorBytes 
 // 4x57x57x256 934 and 721, 32x112x112x64 9100 and 7930; 57x57x128 of bfloat16 32 and 22. (Xeon,
 // model 167; docs/kernels.md has more.) `bytes` are those of input and output together.
 template <class S>
-inline bool SuitsPixels(const Geometry& g, double bytes, int64_t threads) {
+DEPTHWISE_SMALL inline bool SuitsPixels(const Geometry& g, double bytes,
+                                        const PlanOptions& options) {
   constexpr int64_t kSize = sizeof(typename S::Element);
   const int64_t pixel = g.in_channels * kSize;
   if (g.transposed || g.channel_multiplier > 1 || pixel < kPixelBytes) return false;
   const bool is_3x3 = g.filter_height == 3 && g.filter_width == 3 && kSize >= 4;
+  const double bytes_each = bytes / static_cast<double>(options.threads);
   if (g.dilation_width > 1) {
     const double window = 4.0 * (2.0 * static_cast<double>(g.dilation_width) + 1) * pixel;
     return kHasDilatedPixelPairs<S> && is_3x3 && window <= kDilatedWindowBytes &&
-           bytes > kFarBytes * static_cast<double>(threads);
+           bytes_each > kFarBytes;
   }
   if (g.dilation_height > 1) return false;
   if (g.stride_height >= g.filter_height && g.stride_width >= g.filter_width) {
     return static_cast<double>(g.filter_height) * g.filter_width >= kFewTaps;
   }
-  const bool has_strides = g.stride_height == 2 && g.stride_width == 2;
-  const double far = kHasPixelPairs<S> ? kFarPairBytes : kFarBytes;
-  const bool fills_lines = kHasPixelPairs<S> && kCanStream<S> && pixel % 64 == 0;
-  return is_3x3 && has_strides && bytes >= far * static_cast<double>(threads) &&
-         (bytes <= kPrefetchBytes || fills_lines || pixel >= kLongPixelBytes);
+  if (!is_3x3 || g.stride_height != g.stride_width || g.stride_width > 2) return false;
+  if (g.stride_width == 1) {
+    return kHasPixelBlocks<S> && options.may_prefetch_tiles && bytes_each >= kFarBlockBytes &&
+           bytes <= kPrefetchBytes && pixel <= kLongPixelBytes;
+  }
+  const bool fills_lines = kCanStream<S> && pixel % 64 == 0;
+  return bytes_each >= (kHasPixelPairs<S> ? kFarPairBytes : kFarBytes) &&
+         (bytes <= kPrefetchBytes || (kHasPixelPairs<S> && fills_lines) ||
+          pixel >= kLongPixelBytes);
 }
 
 // What an output pixel reads: of its window the part that is inside the image.
@@ -97,53 +113,99 @@ DEPTHWISE_INLINE void ComputePixel(const ChannelArrays<S>& arrays, const PixelWi
   }
 }
 
-// The pixel of a 3x3 window, and the one below it, kStride input rows further on.
-template <class S, int kStride>
-__attribute__((noinline)) void ComputePixelPair(const ChannelArrays<S>& arrays,
-                                                PixelWindow<S> window, typename S::Element* out) {
+// Pixels of 3x3 windows, two rows of kColumns, whose first window is given: kStride input rows and
+// columns lie between them. Two columns fetch ahead what the next blocks are the first to touch.
+template <class S, int kStride, int kColumns>
+__attribute__((noinline)) void ComputePixelBlock(const ChannelArrays<S>& arrays,
+                                                 PixelWindow<S> window, typename S::Element* out) {
   using V = typename S::Vector;
   constexpr int64_t kCount = kLanes<typename S::Accumulator>;
+  constexpr int kInRows = 3 + kStride, kInColumns = 3 + (kColumns - 1) * kStride;
   const ChannelVectors<S> vectors = arrays.vectors;
   const int64_t last = arrays.last_vector, taps_step = arrays.taps_step;
+  const int64_t out_row = arrays.out_row_step, out_column = arrays.out_column_step;
   const bool stream = arrays.stream;
-  auto* const below = out + arrays.out_row_step;
   const auto* taps = arrays.taps;
   const auto* bias = arrays.bias;
   for (int64_t v = arrays.first_vector; v < last; ++v, taps += taps_step, bias += kCount) {
     const int64_t channel = vectors.First(v);
     const auto* row = window.input + channel;
-    V sum[2] = {};
+    auto* to = out + channel;
+    if constexpr (kColumns > 1) {
+      constexpr int64_t kSize = sizeof(typename S::Element);
+      constexpr int64_t kInputAhead = kInputAheadBytes / kSize;
+      constexpr int64_t kOutputAhead = kOutputAheadBytes / kSize;
+#pragma GCC unroll 2
+      for (int64_t c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 4
+        for (int64_t r = kInRows - 2 * kStride; r < kInRows; ++r) {
+          Prefetch(row + kInputAhead + r * window.row_step + c * window.column_step);
+        }
+        if (stream) continue;
+        PrefetchForWrite(to + kOutputAhead + c * out_column);
+        PrefetchForWrite(to + kOutputAhead + c * out_column + out_row);
+      }
+    }
+    V sums[2][kColumns] = {};
     V tap[3][3];
 #pragma GCC unroll 5
-    for (int r = 0; r < 3 + kStride; ++r, row = Step(row, window.row_step)) {
-#pragma GCC unroll 3
-      for (int dj = 0; dj < 3; ++dj) {
-        V x = S::Load(row + dj * window.column_step);
+    for (int r = 0; r < kInRows; ++r, row = Step(row, window.row_step)) {
+#pragma GCC unroll 5
+      for (int c = 0; c < kInColumns; ++c) {
+        V x = S::Load(row + c * window.column_step);
         Pin(x);
-        if (r < 3) {
-          tap[r][dj] = LoadUnaligned<V>(taps + (r * 3 + dj) * kCount);
-          Pin(tap[r][dj]);
-          sum[0] += x * tap[r][dj];
+        if (r < 3 && c < 3) {
+          tap[r][c] = LoadUnaligned<V>(taps + (r * 3 + c) * kCount);
+          Pin(tap[r][c]);
         }
-        if (r >= kStride) sum[1] += x * tap[r - kStride][dj];
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i) {
+#pragma GCC unroll 2
+          for (int j = 0; j < kColumns; ++j) {
+            const int di = r - i * kStride, dj = c - j * kStride;
+            if (di >= 0 && di < 3 && dj >= 0 && dj < 3) sums[i][j] += x * tap[di][dj];
+          }
+        }
       }
     }
     const V added = LoadUnaligned<V>(bias);
-    StoreVector<S>(out + channel, sum[0] + added, stream);
-    StoreVector<S>(below + channel, sum[1] + added, stream);
+#pragma GCC unroll 2
+    for (int j = 0; j < kColumns; ++j, to = Step(to, out_column)) {
+      StoreVector<S>(to, sums[0][j] + added, stream);
+      StoreVector<S>(to + out_row, sums[1][j] + added, stream);
+    }
   }
 }
 
-// How many of the output rows [t, last) PixelRows() computes together: a pair where no window
-// reaches beyond the image above or below.
+// How many of the output rows [t, last) PixelRows() computes together: two where no window reaches
+// beyond the image above or below.
 template <class S>
 DEPTHWISE_INLINE int64_t PixelRowsTogether(const Geometry& g, const Axis& rows, int64_t t,
                                            int64_t last) {
-  const bool has_pairs = (rows.stride == 2 ? kHasPixelPairs<S> : kHasDilatedPixelPairs<S>) &&
-                         rows.window == 3 && g.filter_width == 3 && rows.stride == g.stride_width &&
-                         rows.stride <= 2;
+  const bool has_blocks = kHasPixelPairs<S> && rows.window == 3 && g.filter_width == 3 &&
+                          rows.stride == g.stride_width && rows.stride <= 2;
   const RowRange range = InputRowsOf(rows, t, 2);
-  return has_pairs && last - t >= 2 && range.begin == 0 && range.end == 3 + rows.stride ? 2 : 1;
+  return has_blocks && last - t >= 2 && range.begin == 0 && range.end == 3 + rows.stride ? 2 : 1;
+}
+
+// Computes the block of pixels of two rows that begins with a 3x3 window. Returns how many columns
+// it has; at most as many as `columns_left` windows have all their columns.
+template <class S>
+DEPTHWISE_INLINE int64_t ComputeBlock(const ChannelArrays<S>& arrays, const PixelWindow<S>& window,
+                                      int64_t stride, int64_t columns_left, bool is_dilated,
+                                      typename S::Element* out) {
+  if (stride == 2) {
+    ComputePixelBlock<S, 2, 1>(arrays, window, out);
+    return 1;
+  }
+  if constexpr (kHasPixelBlocks<S>) {
+    if (!is_dilated && columns_left >= 2) {
+      ComputePixelBlock<S, 1, 2>(arrays, window, out);
+      return 2;
+    }
+  }
+  if constexpr (kHasDilatedPixelPairs<S>) ComputePixelBlock<S, 1, 1>(arrays, window, out);
+  return 1;
 }
 
 // Computes one output row or two, which begin at `out`. `rows` are the input rows of their windows,
@@ -152,47 +214,56 @@ template <class S>
 inline void PixelRows(const ChannelArrays<S>& arrays, const TileRows<typename S::Element>& rows,
                       int64_t rows_used, typename S::Element* out) {
   const int64_t window_rows = Min(arrays.window_rows, rows.row_end) - rows.row_begin;
-  const int64_t residues = arrays.columns->Residues();
-  Axis place;
-  // The columns of a dilation in the order of memory; the first residue has as many as any.
-  for (int64_t t = 0; t < arrays.columns->First().out_count; ++t) {
-    for (int64_t residue = 0; residue < residues; ++residue) {
-      const Axis& axis = arrays.columns->Find(residue, &place);
-      if (t >= axis.out_count) break;
-      const int64_t unit = t * axis.stride;
-      const int64_t begin = Min(axis.window, Max(0, axis.unit_begin - unit));
-      const int64_t end = Max(begin, Min(axis.window, axis.unit_end - unit));
-      PixelWindow<S> window{
-          .input = rows.row + axis.ColumnCoordinate(unit + begin) * arrays.in_column_step,
-          .row_step = rows.row_step,
-          .column_step = axis.in_step * arrays.in_column_step,
-          .first_tap = rows.row_begin * axis.window + begin,
-          .taps_of_row = axis.window,
-          .rows = window_rows,
-          .columns = end - begin,
-      };
-      const bool is_3x3 = axis.window == 3 && window.rows == 3 && window.columns == 3;
-      auto* to = out + (axis.out_first + t * axis.out_step) * arrays.out_column_step;
-      if constexpr (kHasPixelPairs<S>) {
-        if (is_3x3 && rows_used == 2) {
-          if (kHasDilatedPixelPairs<S> && axis.stride == 1) {
-            ComputePixelPair<S, 1>(arrays, window, to);
-          } else {
-            ComputePixelPair<S, 2>(arrays, window, to);
-          }
-          continue;
-        }
-      }
-      for (int64_t i = 0; i < rows_used; ++i, to += arrays.out_row_step) {
-        if (is_3x3) {
-          ComputePixel<S, 3>(arrays, window, to);
-        } else {
-          ComputePixel<S, 0>(arrays, window, to);
-        }
-        window.input += arrays.row_stride * rows.row_step;
+  // Computes the output at position t of an axis, or a block that begins there. Returns its
+  // columns.
+  const auto compute = [&](const Axis& axis, int64_t t, bool is_dilated)
+                           DEPTHWISE_INLINE_LAMBDA -> int64_t {
+    const int64_t unit = t * axis.stride;
+    const int64_t begin = Min(axis.window, Max(0, axis.unit_begin - unit));
+    const int64_t end = Max(begin, Min(axis.window, axis.unit_end - unit));
+    PixelWindow<S> window{
+        .input = rows.row + axis.ColumnCoordinate(unit + begin) * arrays.in_column_step,
+        .row_step = rows.row_step,
+        .column_step = axis.in_step * arrays.in_column_step,
+        .first_tap = rows.row_begin * axis.window + begin,
+        .taps_of_row = axis.window,
+        .rows = window_rows,
+        .columns = end - begin,
+    };
+    auto* to = out + (axis.out_first + t * axis.out_step) * arrays.out_column_step;
+    const bool is_3x3 = axis.window == 3 && window.rows == 3 && window.columns == 3;
+    if constexpr (kHasPixelPairs<S>) {
+      if (is_3x3 && rows_used == 2) {
+        const int64_t whole = Min(axis.out_count - t, (axis.unit_end - unit - 3) / axis.stride + 1);
+        return ComputeBlock<S>(arrays, window, axis.stride, whole, is_dilated, to);
       }
     }
+    if (is_3x3) {
+      ComputePixel<S, 3>(arrays, window, to);
+      return 1;
+    }
+    for (int64_t i = 0; i < rows_used; ++i, to += arrays.out_row_step) {
+      ComputePixel<S, 0>(arrays, window, to);
+      window.input += arrays.row_stride * rows.row_step;
+    }
+    return 1;
+  };
+  const Axis& most = arrays.columns->First();
+  if constexpr (kHasDilatedPixelPairs<S>) {
+    const int64_t residues = arrays.columns->Residues();
+    if (residues > 1) {
+      // In the order of memory; the first residue has as many columns as any.
+      Axis place;
+      for (int64_t t = 0; t < most.out_count; ++t) {
+        for (int64_t residue = 0; residue < residues; ++residue) {
+          const Axis& axis = arrays.columns->Find(residue, &place);
+          if (t < axis.out_count) compute(axis, t, true);
+        }
+      }
+      return;
+    }
   }
+  for (int64_t t = 0; t < most.out_count;) t += compute(most, t, false);
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA

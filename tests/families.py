@@ -245,7 +245,7 @@ def larger_than_cache_cases() -> Iterator[Case]:
     yield Case((32, 48), (3, 3), 16, 2, strides=(2, 2))
     yield Case((14, 15), (3, 3), 272, strides=(2, 2))
     yield Case((13, 20), (3, 3), 256, dilations=(2, 2))
-    # Pairs of pixels (native/pixel_rows.h), of pixels that fill lines and that do not.
+    # Blocks of pixels (native/pixel_rows.h), of pixels that fill lines and that do not.
     yield Case((12, 13), (3, 3), 80, strides=(2, 2))
     yield Case((11, 9), (3, 3), 64, strides=(2, 2), padding=((3, 0), (0, 4)))
     yield Case((15, 23), (3, 3), 70, dilations=(1, 3), padding="VALID")

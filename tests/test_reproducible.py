@@ -46,12 +46,14 @@ CASES = [
     # computes a few for all of them (VectorGroups in native/direct_plan.h).
     Case((53, 54), (7, 7), 70),
     Case((62, 60), (6, 6), 44, 2),
-    # Pixels (native/pixel_rows.h), on any number of threads; pairs of them, on one alone, where
+    # Pixels (native/pixel_rows.h), on any number of threads; blocks of them, on one alone, where
     # several find their shares in their caches; pairs of vectors, likewise.
     Case((20, 23), (3, 3), 80, strides=(3, 3)),
     Case((58, 57), (3, 3), 256, strides=(2, 2)),
     Case((37, 36), (3, 3), 256, dilations=(2, 2)),
     Case((66, 67), (3, 3), 70, dilations=(3, 2)),
+    Case((65, 61), (3, 3), 100),
+    Case((60, 67), (3, 3), 97, padding=((0, 3), (4, 0))),
     # Tiles fetch what the next one needs, on one thread (SuitsPrefetchedTiles in
     # native/direct_plan.h).
     Case((57, 58), (3, 3), 100),
