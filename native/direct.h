@@ -2,7 +2,7 @@
 //
 // Order of the loops: image, output rows of a tile, column tile, channels innermost, so that memory
 // is read and written in sequence; but a few vectors of channels at a time, see VectorGroups. Where
-// windows share little, single pixels in place of tiles, see pixel_rows.h.
+// windows share little, pixels in place of tiles, see pixel_rows.h.
 #pragma once
 
 #include "channel_rows.h"
@@ -162,7 +162,7 @@ class DirectKernel {
     };
     if (plan_.by_pixels) {
       for (int64_t t = item.first; t < item.last;) {
-        const int64_t rows_used = PixelRowsTogether<S>(g, rows, t, item.last);
+        const int64_t rows_used = PixelRowsTogether<S>(rows, columns_.First(), t, item.last);
         PixelRows<S>(arrays, RowsInPlace(rows, t, rows_used, image, in.row), rows_used,
                      output + (rows.out_first + t * rows.out_step) * out.row);
         t += rows_used;

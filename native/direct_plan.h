@@ -88,8 +88,9 @@ DEPTHWISE_SMALL inline bool TakesPairs(const Geometry& g, const Strides& in, int
   const auto computed = [&](int64_t tile) { return CeilDiv(columns.out_count, tile) * tile; };
   // Only from 9 lines on does it pay, and in the shorter rows of a dilation from twice as many; but
   // there from 9, too, and with up to a twentieth more columns, where larger sets are filled from
-  // far: 65x65x256 with dilation 2 takes 395 instead of 465, eight images of 33x33x256 869 instead
-  // of 926, but a single one, which is near, 73 instead of 66 (Xeon, model 167).
+  // far: 65x65x256 with dilation 2 took 395 instead of 465, eight images of 33x33x256 869 instead
+  // of 926, but a single one, which is near, 73 instead of 66 (Xeon, model 167; the first two are
+  // now computed by pixels, as are all with dilations and pixels as small).
   const bool is_dilated = columns.in_step > 1, is_filled_from_far = is_far && ways > 8;
   const int64_t room = is_dilated && !is_filled_from_far ? 18 : 9;
   const int64_t more = is_dilated && is_filled_from_far ? computed(kTileColumns<1>) / 20 : 0;
@@ -147,10 +148,10 @@ DEPTHWISE_SMALL inline bool PlanDirect(const ForwardProblem& problem, const Plan
 
 // Whether what the next tile touches is worth fetching, for a plan that knows whether it streams:
 // where the second-level cache does not keep input and output, taps are few and tiles touch memory
-// in sequence. 56x56x96 2x2 takes 57 instead of 71, 56x56x144 3x3 121 instead of 139 (Xeon, model
-// 167); with input and output of 1.6 MB 28x28x256 3x3 took 39 instead of 35, 5x5 takes 2% longer,
-// streamed outputs up to twice as long. Whole rows are not fetched then: of so much data that they
-// might be, tiles have to fetch their input as well.
+// in sequence. 56x56x96 2x2 takes 57 instead of 71, 56x56x144 3x3, now by blocks of pixels, 121
+// instead of 139 (Xeon, model 167); with input and output of 1.6 MB 28x28x256 3x3 took 39 instead
+// of 35, 5x5 takes 2% longer, streamed outputs up to twice as long. Whole rows are not fetched
+// then: of so much data that they might be, tiles have to fetch their input as well.
 template <class S>
 DEPTHWISE_SMALL inline bool SuitsPrefetchedTiles(const ForwardProblem& problem,
                                                  const ForwardPlan& plan,

@@ -22,6 +22,7 @@ namespace depthwise::DEPTHWISE_ISA {
 
 // Scratch memory that one thread may use; the promise to users is 2 MB.
 inline constexpr double kScratchBytes = 1792 * 1024;
+static_assert(kScratchBytes + kMostStagedBytes < 2 * 1024 * 1024);
 
 // Threads finish together if there are some items for each. Of the channels of a pixel each should
 // have some vectors that follow each other.
@@ -141,9 +142,10 @@ DEPTHWISE_SMALL bool SuitsPrefetchedRows(const ForwardProblem& problem, const Fo
                                          double bytes) {
   const Geometry& g = problem.geometry;
   if (plan.algorithm == Algorithm::kPlane) {
-    const int64_t row_bytes = problem.input_strides.row * int64_t{sizeof(typename S::Element)};
+    const int64_t row = g.in_width * plan.period;
     return bytes > kPlanePrefetchBytes && (plan.stream || plan.staged_bytes > 0) &&
-           row_bytes <= kFetchedPlaneRowBytes;
+           RowResidues(g) == 1 && problem.input_strides.row == row &&
+           row <= kFetchedPlaneRowBytes / int64_t{sizeof(typename S::Element)};
   }
   if (bytes <= kPrefetchBytes || plan.prefetch_tiles || plan.prefetch_images ||
       !IsDense(g, problem.input_strides)) {

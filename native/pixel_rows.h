@@ -6,7 +6,6 @@
 #pragma once
 
 #include "channel_arrays.h"
-#include "fetch_ahead.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -43,11 +42,11 @@ template <class S>
 inline constexpr bool kHasPixelBlocks = kHasPixelPairs<S> && kFetchesTiles<S>;
 
 // Whether the direct kernel computes pixels rather than tiles: windows of nine taps or more that do
-// not overlap (2x2 with a stride of 2 takes 9% longer so), and 3x3 with a stride of 2 or a dilation
-// where a thread's data are far; 16-bit types, which convert each load, have the first alone.
-// Windows that do not overlap gain wherever the data are: with a stride of 3 from memory
-// 4x57x57x256 934 and 721, 32x112x112x64 9100 and 7930; 57x57x128 of bfloat16 32 and 22. (Xeon,
-// model 167; docs/kernels.md has more.) `bytes` are those of input and output together.
+// not overlap (2x2 with a stride of 2 takes 9% longer so), and 3x3, but for dilations along the
+// height alone, where a thread's data are far; 16-bit types, which convert each load, have the
+// first alone. Windows that do not overlap gain wherever the data are: with a stride of 3 from
+// memory 4x57x57x256 934 and 721, 32x112x112x64 9100 and 7930; 57x57x128 of bfloat16 32 and 22.
+// (Xeon, model 167; docs/kernels.md has more.) `bytes` are those of input and output together.
 template <class S>
 DEPTHWISE_SMALL inline bool SuitsPixels(const Geometry& g, double bytes,
                                         const PlanOptions& options) {
@@ -56,9 +55,10 @@ DEPTHWISE_SMALL inline bool SuitsPixels(const Geometry& g, double bytes,
   if (g.transposed || g.channel_multiplier > 1 || pixel < kPixelBytes) return false;
   const bool is_3x3 = g.filter_height == 3 && g.filter_width == 3 && kSize >= 4;
   const double bytes_each = bytes / static_cast<double>(options.threads);
+  const bool has_stride = g.stride_height > 1 || g.stride_width > 1;
   if (g.dilation_width > 1) {
     const double window = 4.0 * (2.0 * static_cast<double>(g.dilation_width) + 1) * pixel;
-    return kHasDilatedPixelPairs<S> && is_3x3 && window <= kDilatedWindowBytes &&
+    return kHasDilatedPixelPairs<S> && is_3x3 && !has_stride && window <= kDilatedWindowBytes &&
            bytes_each > kFarBytes;
   }
   if (g.dilation_height > 1) return false;
@@ -66,7 +66,7 @@ DEPTHWISE_SMALL inline bool SuitsPixels(const Geometry& g, double bytes,
     return static_cast<double>(g.filter_height) * g.filter_width >= kFewTaps;
   }
   if (!is_3x3 || g.stride_height != g.stride_width || g.stride_width > 2) return false;
-  if (g.stride_width == 1) {
+  if (!has_stride) {
     return kHasPixelBlocks<S> && options.may_prefetch_tiles && bytes_each >= kFarBlockBytes &&
            bytes <= kPrefetchBytes && pixel <= kLongPixelBytes;
   }
@@ -180,12 +180,14 @@ __attribute__((noinline)) void ComputePixelBlock(const ChannelArrays<S>& arrays,
 // How many of the output rows [t, last) PixelRows() computes together: two where no window reaches
 // beyond the image above or below.
 template <class S>
-DEPTHWISE_INLINE int64_t PixelRowsTogether(const Geometry& g, const Axis& rows, int64_t t,
+DEPTHWISE_INLINE int64_t PixelRowsTogether(const Axis& rows, const Axis& columns, int64_t t,
                                            int64_t last) {
-  const bool has_blocks = kHasPixelPairs<S> && rows.window == 3 && g.filter_width == 3 &&
-                          rows.stride == g.stride_width && rows.stride <= 2;
+  const bool is_3x3 = rows.window == 3 && columns.window == 3 && rows.stride == columns.stride;
+  const bool has_blocks =
+      (rows.stride == 1 && kHasDilatedPixelPairs<S>) || (rows.stride == 2 && kHasPixelPairs<S>);
   const RowRange range = InputRowsOf(rows, t, 2);
-  return has_blocks && last - t >= 2 && range.begin == 0 && range.end == 3 + rows.stride ? 2 : 1;
+  const bool are_inside = range.begin == 0 && range.end == 3 + rows.stride;
+  return is_3x3 && has_blocks && are_inside && last - t >= 2 ? 2 : 1;
 }
 
 // Computes the block of pixels of two rows that begins with a 3x3 window. Returns how many columns

@@ -14,8 +14,6 @@
 
 namespace depthwise::DEPTHWISE_ISA {
 
-static_assert(kPlaneSums <= kMostStagedRows);
-
 // How far ahead of a tile planes are fetched.
 inline constexpr int64_t kFetchedAheadBytes = 4096;
 
@@ -176,6 +174,26 @@ inline void RunPlane(const ForwardProblem& problem, const ForwardPlan& plan, int
   for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
     PlaneItem<S>(problem, plan, parts.Part(), scratch);
   }
+}
+
+// The largest buffer for the rows of a tile that are staged.
+inline constexpr int64_t kMostStagedBytes = 128 * 1024;
+
+// Bytes of that buffer for a large output of a plan, or 0 if it cannot be staged: only planes are,
+// whose rows follow each other. (With a stride of 2 it took as long, wide rows of 16-bit types and
+// all of AVX2 up to a fifth longer.)
+template <class S>
+DEPTHWISE_SMALL inline int64_t StagedBytes(const ForwardProblem& problem, const ForwardPlan& plan) {
+  const Geometry& g = problem.geometry;
+  const int64_t row = problem.output_strides.row;
+  if (!kCanStream<S> || plan.algorithm != Algorithm::kPlane || RowResidues(g) > 1 ||
+      row != g.out_width * plan.period) {
+    return 0;
+  }
+  static_assert(kPlaneSums / 2 <= kPlaneRowsOf5x5 && kPlaneRows <= kPlaneRowsOf5x5);
+  const int64_t rows = row <= kLanes<typename S::Accumulator> ? kPlaneSums : kPlaneRowsOf5x5;
+  const int64_t bytes = StagedRows::BufferBytes(rows * row * int64_t{sizeof(typename S::Element)});
+  return bytes <= kMostStagedBytes ? bytes : 0;
 }
 
 // Plans the plane kernel; false if it does not suit, or if its taps need more than `limit` bytes.

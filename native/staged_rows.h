@@ -2,14 +2,10 @@
 // from there line by line. Called by plane.h.
 #pragma once
 
-#include "element_types.h"
-#include "kernels.h"
+#include "geometry.h"
+#include "simd.h"
 
 namespace depthwise::DEPTHWISE_ISA {
-
-// Rows that are computed at a time, and the largest buffer for them.
-inline constexpr int64_t kMostStagedRows = 14;
-inline constexpr int64_t kMostStagedBytes = 256 * 1024;
 
 // An output whose rows follow each other, written some rows at a time, from a buffer or, without
 // one, in place. Where rows end within a line, those that follow go on in it.
@@ -81,21 +77,5 @@ class StagedRows {
   char* line_ = nullptr;         // the first of the output that is not stored
   int64_t begin_ = 0, end_ = 0;  // the bytes that the buffer holds for it
 };
-
-// Bytes of the buffer for a large output, or 0 if it cannot be staged: only planes are, whose rows
-// follow each other. (With a stride of 2 it took as long, wide rows of 16-bit types and all of AVX2
-// up to a fifth longer.)
-template <class S>
-DEPTHWISE_SMALL inline int64_t StagedBytes(const ForwardProblem& problem, const ForwardPlan& plan) {
-  const Geometry& g = problem.geometry;
-  const int64_t row = problem.output_strides.row;
-  if (!kCanStream<S> || plan.algorithm != Algorithm::kPlane || RowResidues(g) > 1 ||
-      row != g.out_width * (g.channels_last ? g.OutputChannels() : 1)) {
-    return 0;
-  }
-  const int64_t bytes =
-      StagedRows::BufferBytes(kMostStagedRows * row * int64_t{sizeof(typename S::Element)});
-  return bytes <= kMostStagedBytes ? bytes : 0;
-}
 
 }  // namespace depthwise::DEPTHWISE_ISA

@@ -124,9 +124,9 @@ def test_any_number_of_threads(
 @pytest.mark.parametrize(
     "case",
     [
-        Case((1061, 1069), (3, 3), 1),
-        Case((701, 530), (3, 3), 3),
-        Case((41, 43), (3, 3), 75, batch=9),
+        Case((1501, 1469), (3, 3), 1),
+        Case((901, 850), (3, 3), 3),
+        Case((41, 43), (3, 3), 75, batch=18),
     ],
     ids=str,
 )
@@ -365,6 +365,19 @@ def test_strides_of_axes_of_one_element_do_not_matter(isa: str) -> None:
     for odd in (0, 3, -5, 2**62 + 1):
         placed = np.lib.stride_tricks.as_strided(values, input.shape, (odd, 48, 8, 4))
         assert_same_bits(depthwise_conv2d(placed, filter, [1] * 4, "SAME"), want)
+
+
+@pytest.mark.parametrize("odd", [0, 20, -4, -(2**62)])
+def test_strides_of_single_rows_do_not_matter(odd: int, isa: str) -> None:
+    """Not in images of so many bytes either that rows are fetched ahead."""
+    input = np.zeros((16, 64, 1, 4095), np.float32)
+    input[...] = np.random.default_rng(1).standard_normal(input.shape[-1])
+    filter = np.random.default_rng(2).standard_normal((3, 3, 64, 1)).astype(np.float32)
+    batch, channel, _, column = input.strides
+    placed = np.lib.stride_tricks.as_strided(input, input.shape, (batch, channel, odd, column))
+    padding = [[0, 0], [0, 0], [2, 2], [1, 1]]
+    want = depthwise_conv2d(input, filter, [1] * 4, padding, "NCHW")
+    assert_same_bits(depthwise_conv2d(placed, filter, [1] * 4, padding, "NCHW"), want)
 
 
 def test_input_and_filter_may_share_memory(isa: str) -> None:

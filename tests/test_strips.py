@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import depthwise
 from cases import Case
 from comparator import DTYPES, assert_matches
+from depthwise import _kernels, _numpy
+from depthwise._geometry import solve_geometry
 from operations import BACKPROP_INPUT, EVERY_OPERATION, FORWARD, Operation, exact_data
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -79,3 +82,34 @@ def check(
     for dtype in dtypes:
         got = operation(case, (first.astype(dtype), second.astype(dtype)), data_format)
         assert_matches(got, expected, dtype, exact=True)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (2, 1), (4, 2), (3, 3)])
+@pytest.mark.parametrize("dilations", [(1, 1), (1, 2), (2, 2), (3, 2), (1, 3)])
+def test_strides_with_dilations_of_large_images(
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+    threads: int,
+    isa: str,
+    restored_threads: None,
+) -> None:
+    """Only layers of PyTorch have both. Of pixels without strides, those that strides meet."""
+    depthwise.set_num_threads(threads)
+    random = np.random.default_rng(3)
+    input = random.integers(-8, 9, (1, 111, 113, 68)).astype(np.float32)
+    filter = random.integers(-8, 9, (3, 3, 68, 1)).astype(np.float32)
+
+    def result(strides: tuple[int, int]) -> Any:
+        geometry = solve_geometry(
+            input.shape, filter.shape, (1, *strides, 1), "VALID", "NHWC", dilations
+        )
+        return _kernels.forward(geometry, *_numpy._dtype_and_code(FLOAT32), input, filter)
+
+    np.testing.assert_array_equal(result(strides), result((1, 1))[:, :: strides[0], :: strides[1]])
+    # By the definition, for one pixel.
+    rows, columns = slice(None, 2 * dilations[0] + 1, dilations[0]), 2 * dilations[1] + 1
+    window = input[0, rows, : columns : dilations[1]].astype(np.float64)
+    np.testing.assert_array_equal(
+        result(strides)[0, 0, 0], np.einsum("ijc,ijc->c", window, filter[..., 0])
+    )
