@@ -70,8 +70,8 @@ struct ForwardPlan {
   int64_t staged_bytes;   // of a buffer from which all of it is, or 0: see staged_rows.h
   bool pairs;             // kDirect: vectors of channels are computed two at a time
   bool tall;              // kDirect: tiles have many output rows
-  bool by_pixels;  // kDirect: outputs are computed by pixels or blocks of them, see pixel_rows.h
-  bool repair_borders;  // packed, but the filter is not finite: see ForwardKernels::repair
+  bool by_pixels;         // kDirect: by pixels or blocks of them, see pixel_rows.h
+  bool repair_borders;    // packed, but the filter is not finite: see ForwardKernels::repair
 
   // The rest is used by the packed kernels alone.
   int64_t strip_columns;      // output columns whose input is packed at a time
