@@ -84,18 +84,16 @@ def check(
         assert_matches(got, expected, dtype, exact=True)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (2, 1), (4, 2), (3, 3)])
+@pytest.mark.parametrize("strides", [(2, 2), (2, 1), (4, 2)])
 @pytest.mark.parametrize("dilations", [(1, 1), (1, 2), (2, 2), (3, 2), (1, 3)])
 def test_strides_with_dilations_of_large_images(
     strides: tuple[int, int],
     dilations: tuple[int, int],
-    threads: int,
     isa: str,
     restored_threads: None,
 ) -> None:
     """Only layers of PyTorch have both. Of pixels without strides, those that strides meet."""
-    depthwise.set_num_threads(threads)
+    depthwise.set_num_threads(1)
     random = np.random.default_rng(3)
     input = random.integers(-8, 9, (1, 111, 113, 68)).astype(np.float32)
     filter = random.integers(-8, 9, (3, 3, 68, 1)).astype(np.float32)
