@@ -114,7 +114,8 @@ DEPTHWISE_INLINE void ComputePixel(const ChannelArrays<S>& arrays, const PixelWi
 }
 
 // Pixels of 3x3 windows, two rows of kColumns, whose first window is given: kStride input rows and
-// columns lie between them. Two columns fetch ahead what the next blocks are the first to touch.
+// columns lie between them. Two columns, which are not stored past the caches, fetch ahead what the
+// next blocks are the first to touch.
 template <class S, int kStride, int kColumns>
 __attribute__((noinline)) void ComputePixelBlock(const ChannelArrays<S>& arrays,
                                                  PixelWindow<S> window, typename S::Element* out) {
@@ -141,7 +142,6 @@ __attribute__((noinline)) void ComputePixelBlock(const ChannelArrays<S>& arrays,
         for (int64_t r = kInRows - 2 * kStride; r < kInRows; ++r) {
           Prefetch(row + kInputAhead + r * window.row_step + c * window.column_step);
         }
-        if (stream) continue;
         PrefetchForWrite(to + kOutputAhead + c * out_column);
         PrefetchForWrite(to + kOutputAhead + c * out_column + out_row);
       }
@@ -194,14 +194,14 @@ DEPTHWISE_INLINE int64_t PixelRowsTogether(const Axis& rows, const Axis& columns
 // it has; at most as many as `columns_left` windows have all their columns.
 template <class S>
 DEPTHWISE_INLINE int64_t ComputeBlock(const ChannelArrays<S>& arrays, const PixelWindow<S>& window,
-                                      int64_t stride, int64_t columns_left, bool is_dilated,
+                                      const Axis& columns, int64_t columns_left,
                                       typename S::Element* out) {
-  if (stride == 2) {
+  if (columns.stride == 2) {
     ComputePixelBlock<S, 2, 1>(arrays, window, out);
     return 1;
   }
   if constexpr (kHasPixelBlocks<S>) {
-    if (!is_dilated && columns_left >= 2) {
+    if (columns.out_step == 1 && columns_left >= 2) {
       ComputePixelBlock<S, 1, 2>(arrays, window, out);
       return 2;
     }
@@ -218,8 +218,7 @@ inline void PixelRows(const ChannelArrays<S>& arrays, const TileRows<typename S:
   const int64_t window_rows = Min(arrays.window_rows, rows.row_end) - rows.row_begin;
   // Computes the output at position t of an axis, or a block that begins there. Returns its
   // columns.
-  const auto compute = [&](const Axis& axis, int64_t t, bool is_dilated)
-                           DEPTHWISE_INLINE_LAMBDA -> int64_t {
+  const auto compute = [&](const Axis& axis, int64_t t) DEPTHWISE_INLINE_LAMBDA -> int64_t {
     const int64_t unit = t * axis.stride;
     const int64_t begin = Min(axis.window, Max(0, axis.unit_begin - unit));
     const int64_t end = Max(begin, Min(axis.window, axis.unit_end - unit));
@@ -237,7 +236,7 @@ inline void PixelRows(const ChannelArrays<S>& arrays, const TileRows<typename S:
     if constexpr (kHasPixelPairs<S>) {
       if (is_3x3 && rows_used == 2) {
         const int64_t whole = Min(axis.out_count - t, (axis.unit_end - unit - 3) / axis.stride + 1);
-        return ComputeBlock<S>(arrays, window, axis.stride, whole, is_dilated, to);
+        return ComputeBlock<S>(arrays, window, axis, whole, to);
       }
     }
     if (is_3x3) {
@@ -259,13 +258,13 @@ inline void PixelRows(const ChannelArrays<S>& arrays, const TileRows<typename S:
       for (int64_t t = 0; t < most.out_count; ++t) {
         for (int64_t residue = 0; residue < residues; ++residue) {
           const Axis& axis = arrays.columns->Find(residue, &place);
-          if (t < axis.out_count) compute(axis, t, true);
+          if (t < axis.out_count) compute(axis, t);
         }
       }
       return;
     }
   }
-  for (int64_t t = 0; t < most.out_count;) t += compute(most, t, false);
+  for (int64_t t = 0; t < most.out_count;) t += compute(most, t);
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA
