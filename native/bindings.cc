@@ -274,6 +274,9 @@ NB_MODULE(_native, m) {
   m.def("set_isa", &SetIsa, "name"_a, "For tests: runs everything on a lesser instruction set.");
   m.def("get_large_filter", &LargeFilterInUse);
   m.def("set_large_filter", &SetLargeFilter, "name"_a, "For tests: \"transform\" or \"direct\".");
+  m.def("set_assumed_bytes", &SetAssumedBytes, "bytes"_a,
+        "For tests: chooses kernels as for input and output of so many bytes together; 0: of as "
+        "many as they have.");
   m.def("tile_constants", &TileConstants, "Sizes at whose multiples the kernels change their way.");
   m.def("peak_gflops", &MeasurePeakGflops, "seconds"_a, nb::call_guard<ReleasedGil>(),
         "Peak float32 multiply-add rate of one core in GFLOP/s.");

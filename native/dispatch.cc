@@ -36,12 +36,14 @@ constexpr double kIntelStreamBytes = 8 << 20;
 PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
   const double phases = g.transposed ? static_cast<double>(g.stride_height) * g.stride_width : 1;
   const double taps = static_cast<double>(g.filter_height) * g.filter_width / phases;
-  return {.threads = threads,
-          .may_transform = MayTransform(),
-          .stream_bytes = CpuIsIntel() && taps <= kFewTaps ? kIntelStreamBytes : kStreamBytes,
-          .ways = FirstLevelWays(),
-          // Measured on a server of Intel's alone (Xeon, family 6, model 167).
-          .may_prefetch_tiles = CpuIsIntel()};
+  return {
+      .threads = threads,
+      .may_transform = MayTransform(),
+      .stream_bytes = CpuIsIntel() && taps <= kFewTaps ? kIntelStreamBytes : kStreamBytes,
+      .ways = FirstLevelWays(),
+      // Measured on a server of Intel's alone (Xeon, family 6, model 167); tests reach it anywhere.
+      .may_prefetch_tiles = CpuIsIntel() || AssumedBytes() > 0,
+      .assumed_bytes = AssumedBytes()};
 }
 
 // Larger results of few taps may be stored past the caches, which asks for whole cache lines;

@@ -38,6 +38,12 @@ double DataBytes(const Geometry& g) {
          (in_pixels * g.InputChannels() + out_pixels * g.OutputChannels());
 }
 
+// The same, or what a plan shall assume.
+template <class S>
+double PlannedBytes(const Geometry& g, const PlanOptions& options) {
+  return options.assumed_bytes > 0 ? options.assumed_bytes : DataBytes<S>(g);
+}
+
 // The rows of an input gradient with a stride are computed in phases, which read the same rows of
 // out_backprop and write rows in turn: of so many bytes at a time, which stay in the second-level
 // cache until the next phase.
@@ -167,7 +173,7 @@ DEPTHWISE_SMALL ForwardPlan PlanSums(const ForwardProblem& problem, const PlanOp
   const int64_t threads = options.threads;
   const Geometry& g = problem.geometry;
   ForwardPlan plan{};
-  if (PlanDirect<S>(problem, options, DataBytes<S>(g), kScratchBytes, &plan)) {
+  if (PlanDirect<S>(problem, options, PlannedBytes<S>(g, options), kScratchBytes, &plan)) {
     if (threads > 1) plan.blocks = BlocksOfImage<S>(g, threads, plan.tall);
     SplitRows<S>(g, g.batch * plan.blocks, 1, threads, &plan);
     return plan;
@@ -204,7 +210,7 @@ DEPTHWISE_SMALL ForwardPlan Plan(const ForwardProblem& problem, const PlanOption
   } else {
     plan = PlanSums<S>(problem, options);
   }
-  const double bytes = DataBytes<S>(g);
+  const double bytes = PlannedBytes<S>(g, options);
   plan.prefetch_images = SuitsPrefetchedImages<S>(problem, plan, bytes, options.threads);
   plan.stream =
       bytes > options.stream_bytes && !plan.prefetch_images && IsStreamable<S>(problem, plan);
@@ -286,7 +292,8 @@ DEPTHWISE_SMALL FilterGradientPlan PlanFilterGradient(const FilterGradientProble
   // With more taps the multiply-adds take longer than memory does: to fetch ahead gains nothing on
   // one thread, and on two 8x28x28x240 5x5 took 649 instead of 418 us.
   plan.prefetch = plan.algorithm == Algorithm::kDirect && plan.groups == 1 && HasFewTaps(g) &&
-                  DataBytes<S>(g) > kPrefetchBytes && IsDense(g, problem.input_strides) &&
+                  PlannedBytes<S>(g, options) > kPrefetchBytes &&
+                  IsDense(g, problem.input_strides) &&
                   problem.out_backprop_strides.column == g.OutputChannels();
   return plan;
 }

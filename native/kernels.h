@@ -115,6 +115,7 @@ struct PlanOptions {
   double stream_bytes;      // of input and output together, from which on ForwardPlan::stream pays
   int64_t ways;             // lines of a set of the first-level cache
   bool may_prefetch_tiles;  // whether ForwardPlan::prefetch_tiles pays on this CPU
+  double assumed_bytes;     // of input and output together; 0: as many as they have
 };
 
 struct ForwardKernels {

@@ -100,6 +100,8 @@ std::atomic<LargeFilter>& CurrentLargeFilter() {
   return current;
 }
 
+std::atomic<double> assumed_bytes{0};
+
 }  // namespace
 
 std::vector<std::string> SupportedIsas() {
@@ -127,5 +129,9 @@ const KernelTable& CurrentTable() { return *CurrentInstructionSet().table; }
 bool MayTransform() {
   return CurrentLargeFilter().load(std::memory_order_relaxed) == LargeFilter::kTransform;
 }
+
+double AssumedBytes() { return assumed_bytes.load(std::memory_order_relaxed); }
+
+void SetAssumedBytes(double bytes) { assumed_bytes.store(bytes, std::memory_order_relaxed); }
 
 }  // namespace depthwise

@@ -1,5 +1,5 @@
-// What the user can set: the instruction set, and how large filters are computed. Called by
-// dispatch.cc and bindings.cc.
+// What can be set: by users the instruction set, and how large filters are computed; by tests as
+// how large data are taken. Called by dispatch.cc, bindings.cc and selftest.cc.
 #pragma once
 
 #include <string>
@@ -24,5 +24,11 @@ const KernelTable& CurrentTable();
 std::string LargeFilterInUse();
 void SetLargeFilter(const std::string& name);
 bool MayTransform();
+
+// For tests: as how many bytes the input and output of a problem are taken together when its
+// kernels are chosen, so that small problems are computed like large ones. 0, the default: as many
+// as they have.
+double AssumedBytes();
+void SetAssumedBytes(double bytes);
 
 }  // namespace depthwise

@@ -89,6 +89,13 @@ def direct_sums() -> Iterator[None]:
 
 
 @pytest.fixture
+def assume_bytes() -> Iterator[Callable[[float], None]]:
+    """Return a function that makes small problems be computed like ones of so many bytes."""
+    yield _native.set_assumed_bytes
+    _native.set_assumed_bytes(0)
+
+
+@pytest.fixture
 def restored_threads() -> Iterator[None]:
     """Let the test set the number of threads; restore it afterwards."""
     before = depthwise.get_num_threads()

@@ -70,6 +70,17 @@ def single_pixel_cases() -> Iterator[Case]:
         yield Case((9, 10), filter_size, 128, strides=strides, padding=((7, 0), (2, 9)))
 
 
+def pixel_block_cases() -> Iterator[Case]:
+    """Yield 3x3 over pixels long enough for blocks of them where data are taken for far."""
+    for width in (3, 4, 5, 8, 9):
+        yield Case((6, width), (3, 3), 70)
+        yield Case((7, width), (3, 3), 64, padding=((2, 0), (0, 3)), batch=2)
+        yield Case((9, width), (3, 3), 80, strides=(2, 2))
+        yield Case((8, width), (3, 3), 97, strides=(2, 2), padding=((0, 3), (2, 1)))
+        yield Case((7, width), (3, 3), 65, dilations=(1, 2))
+        yield Case((9, width), (3, 3), 64, dilations=(2, 3), padding=((4, 1), (3, 2)))
+
+
 def image_size_cases() -> Iterator[Case]:
     constants = tile_constants()
     widths = sorted({n for c in constants for n in edges(c["tile_columns"])} | set(PRIMES))
@@ -324,6 +335,7 @@ def all_cases() -> list[Case]:
         channel_cases,
         colliding_cases,
         single_pixel_cases,
+        pixel_block_cases,
         image_size_cases,
         filter_cases,
         multiplier_cases,

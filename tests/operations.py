@@ -18,7 +18,8 @@ import pytest
 import depthwise
 from cases import Case, to_format
 from comparator import Array, Expected
-from depthwise import _native, _reference
+from depthwise import _native, _numpy, _reference
+from depthwise._geometry import make_geometry
 
 Operands = tuple[Array, Array]
 
@@ -54,6 +55,17 @@ class Operation:
     def __call__(self, case: Case, operands: Operands, data_format: str) -> Array:
         """Call the public function; the operands are in `data_format`."""
         return self.function(**self.arguments(case, operands, data_format))
+
+    def write_into(self, result: Array, case: Case, operands: Operands, data_format: str) -> None:
+        """Call the native function as `_kernels` does, with a result of the caller's own."""
+        input_shape = self.shape("input", case, data_format)
+        geometry = make_geometry(input_shape, case.shapes["filter"], **case.arguments(data_format))
+        dtype, code = _numpy._dtype_and_code(result.dtype)
+        assert all(array.dtype == dtype for array in operands)
+        as_buffers = [
+            array.view(np.uint16) if dtype.itemsize == 2 else array for array in (*operands, result)
+        ]
+        self.native(geometry.native, code, *as_buffers)
 
     def shape(self, array: str, case: Case, data_format: str) -> tuple[int, ...]:
         """Return the shape of one of the three arrays."""

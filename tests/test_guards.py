@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cases import Case
-from comparator import DTYPES, Array, assert_matches
+from comparator import DTYPES, assert_matches
 from depthwise import _native, _numpy
 from depthwise._geometry import make_geometry
 from families import (
@@ -22,23 +22,15 @@ from families import (
     image_size_cases,
     interleaved_column_cases,
     large_cases,
-    larger_than_cache_cases,
     multiplier_cases,
     padding_cases,
+    pixel_block_cases,
     row_cases,
     single_pixel_cases,
     stride_cases,
     tall_tile_cases,
 )
-from operations import (
-    BACKPROP_INPUT,
-    EVERY_OPERATION,
-    FORWARD,
-    GRADIENTS,
-    Operands,
-    Operation,
-    exact_data,
-)
+from operations import EVERY_OPERATION, GRADIENTS, Operation, exact_data
 
 GUARD_BYTES = 4096
 # NaN in every type when repeated, hence no result of a finite problem.
@@ -51,6 +43,7 @@ CASES = [
     *list(multiplier_cases())[::2],
     *list(stride_cases())[::3],
     *single_pixel_cases(),
+    *pixel_block_cases(),
     *list(dilation_cases())[::3],
     *padding_cases(),
     *row_cases(),
@@ -61,20 +54,6 @@ CASES = [
     *huge_filter_cases(),
     *list(drawn_cases())[::2],
 ]
-
-
-def run_into(
-    result: Array, operation: Operation, case: Case, operands: Operands, data_format: str
-) -> None:
-    """Call a native function as `_kernels` does, with a result of our own."""
-    input_shape = operation.shape("input", case, data_format)
-    geometry = make_geometry(input_shape, case.shapes["filter"], **case.arguments(data_format))
-    dtype, code = _numpy._dtype_and_code(result.dtype)
-    assert all(array.dtype == dtype for array in operands)
-    as_buffers = [
-        array.view(np.uint16) if dtype.itemsize == 2 else array for array in (*operands, result)
-    ]
-    operation.native(geometry.native, code, *as_buffers)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
@@ -95,38 +74,11 @@ def test_nothing_around_the_result_changes(
         start = GUARD_BYTES - number * dtype.itemsize
         result = memory[start : start + size].view(dtype).reshape(expected.values.shape)
         typed = (first.astype(dtype), second.astype(dtype))
-        run_into(result, operation, case, typed, data_format)
+        operation.write_into(result, case, typed, data_format)
         context = f"{case}, {data_format}, {dtype}"
         assert (memory[:start] == POISON).all(), f"{context}: written before the result"
         assert (memory[start + size :] == POISON).all(), f"{context}: written after the result"
         assert_matches(result, expected, dtype, exact=False, context=context)
-
-
-@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
-@pytest.mark.parametrize("case", list(larger_than_cache_cases()), ids=str)
-@pytest.mark.parametrize("operation", [FORWARD, BACKPROP_INPUT], ids=str)
-@pytest.mark.parametrize("offset", [0, 5])
-def test_nothing_around_a_large_result_changes(
-    offset: int, operation: Operation, case: Case, data_format: str, isa: str
-) -> None:
-    """What is stored past the caches, at the beginning of a cache line; planes, within one, too."""
-    operands, nhwc = exact_data(operation, case)
-    expected = operation.expected_in(nhwc, data_format)
-    typed = [array.astype(np.float32) for array in operation.to_format(operands, data_format)]
-    copies = 24_000_000 // max(array.nbytes for array in typed)
-    first, second = (
-        array if name == "filter" else np.repeat(array, copies, axis=0)
-        for name, array in zip(operation.operands, typed, strict=True)
-    )
-    size = copies * expected.values.size
-    memory = np.full(size + 2 * GUARD_BYTES, np.nan, np.float32)
-    start = (-memory.ctypes.data % 64) // 4 + GUARD_BYTES + offset
-    result = memory[start : start + size].reshape(copies, *expected.values.shape[1:])
-    run_into(result, operation, case.repeated(copies), (first, second), data_format)
-    assert np.isnan(memory[:start]).all()
-    assert np.isnan(memory[start + size :]).all()
-    assert_matches(result[-1:], expected, np.float32, exact=True)
-    assert (result == result[-1]).all()
 
 
 def test_the_forward_binding_refuses_arrays_that_do_not_fit() -> None:

@@ -26,6 +26,18 @@ from operations import (
     Operation,
 )
 
+# Computed like so many MiB of input and output together, which are far for one thread, but not for
+# all numbers of them, that find their shares in their caches.
+FAR_CASES = {
+    # Blocks of pixels (native/pixel_rows.h); pairs of vectors.
+    Case((30, 29), (3, 3), 256, strides=(2, 2)): 4,
+    Case((27, 30), (3, 3), 70, dilations=(3, 2)): 4,
+    Case((24, 25), (3, 3), 97, padding=((0, 3), (4, 1))): 4,
+    Case((15, 16), (3, 3), 256, dilations=(2, 2)): 4,
+    # Tiles fetch what the next one needs (SuitsPrefetchedTiles in native/direct_plan.h).
+    Case((24, 25), (3, 3), 100): 2.5,
+    Case((36, 38), (2, 2), 96, padding="VALID"): 2.5,
+}
 # All large enough that several threads get work, or of an odd shape.
 CASES = [
     Case((29, 31), (3, 3), 64, batch=2),
@@ -46,17 +58,8 @@ CASES = [
     # computes a few for all of them (VectorGroups in native/direct_plan.h).
     Case((53, 54), (7, 7), 70),
     Case((62, 60), (6, 6), 44, 2),
-    # Pixels (native/pixel_rows.h), on any number of threads; blocks of them, on one alone, where
-    # several find their shares in their caches; pairs of vectors, likewise.
+    # Pixels (native/pixel_rows.h), on any number of threads.
     Case((20, 23), (3, 3), 80, strides=(3, 3)),
-    Case((58, 57), (3, 3), 256, strides=(2, 2)),
-    Case((37, 36), (3, 3), 256, dilations=(2, 2)),
-    Case((66, 67), (3, 3), 70, dilations=(3, 2)),
-    Case((60, 67), (3, 3), 97, padding=((0, 3), (4, 1))),
-    # Tiles fetch what the next one needs, on one thread (SuitsPrefetchedTiles in
-    # native/direct_plan.h).
-    Case((57, 58), (3, 3), 100),
-    Case((56, 61), (2, 2), 96, padding="VALID"),
     # Tall tiles, of which threads share rows and images (SplitRows() in native/kernels.cc).
     Case((17, 33), (3, 3), 80, batch=3),
     Case((45, 40), (3, 3), 17, 2),
@@ -71,6 +74,7 @@ CASES = [
     # The last piece is as wide as half a vector.
     Case((4, 903), (3, 3), 16),
     Case((4, 1806), (3, 3), 20, strides=(2, 2)),
+    *FAR_CASES,
 ]
 FORMATS = pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
@@ -78,6 +82,14 @@ EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 # Those whose result has images, each of which is computed for itself.
 OF_IMAGES = pytest.mark.parametrize("operation", [FORWARD, BACKPROP_INPUT], ids=str)
 FLOAT32 = np.dtype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def far(request: pytest.FixtureRequest, assume_bytes: Callable[[float], None]) -> None:
+    """Have each of FAR_CASES computed as it says."""
+    callspec = getattr(request.node, "callspec", None)
+    case = callspec.params.get("case") if callspec else None
+    assume_bytes(FAR_CASES.get(case, 0) * 2.0**20)
 
 
 def problem(

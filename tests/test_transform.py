@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -250,7 +250,7 @@ def test_same_bits_for_any_layout(operation: Operation, case: Case, isa: str) ->
     ],
     ids=str,
 )
-def test_containment(operation: Operation, case: Case, operand: int, isa: str) -> None:
+def test_containment(operation: Operation, case: Case, operand: int, restored_isa: None) -> None:
     """A special pixel reaches exactly the results that have a product with it."""
     random = case.random()
     operands = operation.random_data(case, np.dtype(np.float32))
@@ -263,12 +263,13 @@ def test_containment(operation: Operation, case: Case, operand: int, isa: str) -
         reached = operation.expect(case, (marked[0], marked[1])).values != 0
         spoilt = [array.copy() for array in operands]
         spoilt[operand][place] = value
-        for data_format in ("NHWC", "NCHW"):
+        for data_format, isa in product(("NHWC", "NCHW"), _native.supported_isas()):
+            _native.set_isa(isa)
             given = operation.to_format((spoilt[0], spoilt[1]), data_format)
             got = operation(case, given, data_format)
             if data_format == "NCHW" and operation.result != "filter":
                 got = np.moveaxis(got, 1, 3)
-            context = f"{value} at {place}, {data_format}"
+            context = f"{value} at {place}, {data_format}, {isa}"
             np.testing.assert_array_equal(~np.isfinite(got), reached, context)
             error = np.abs(got.astype(np.float64) - clean.values)[~reached]
             allowed = (clean.allowed * np.finfo(np.float32).eps * clean.magnitude)[~reached]
