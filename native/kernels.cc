@@ -145,8 +145,11 @@ inline constexpr int64_t kFetchedPlaneRowBytes = 1024;
 // Whether the next rows of a plan are worth fetching ahead, unless its tiles fetch for themselves.
 template <class S>
 DEPTHWISE_SMALL bool SuitsPrefetchedRows(const ForwardProblem& problem, const ForwardPlan& plan,
-                                         double bytes) {
+                                         const PlanOptions& options, double bytes) {
   const Geometry& g = problem.geometry;
+  if (plan.algorithm == Algorithm::kStridedPlane) {
+    return SuitsPrefetchedWalk(problem, options, bytes);
+  }
   if (plan.algorithm == Algorithm::kPlane) {
     const int64_t row = g.in_width * plan.period;
     return bytes > kPlanePrefetchBytes && (plan.stream || plan.staged_bytes > 0) &&
@@ -222,10 +225,10 @@ DEPTHWISE_SMALL ForwardPlan Plan(const ForwardProblem& problem, const PlanOption
   // AVX2, with float16 850 instead of 990, 8x28x28x192 7x7 1240 instead of 1720, if nothing was in
   // the caches; from the last-level cache a tenth less to a tenth more.
   plan.prefetch_output = !plan.stream;
-  plan.prefetch = SuitsPrefetchedRows<S>(problem, plan, bytes);
+  plan.prefetch = SuitsPrefetchedRows<S>(problem, plan, options, bytes);
   if (!plan.prefetch && plan.prefetch_output) {
     plan.prefetch_output = false;
-    plan.prefetch = SuitsPrefetchedRows<S>(problem, plan, bytes);
+    plan.prefetch = SuitsPrefetchedRows<S>(problem, plan, options, bytes);
   }
   return plan;
 }

@@ -51,6 +51,18 @@ DEPTHWISE_INLINE V OddLanes(V a, V b) {
   return EverySecondLane<1>(a, b, LanesOf<V>{});
 }
 
+template <int kFirst, class V, int... kLane>
+DEPTHWISE_INLINE V LanesFrom(V a, V b, std::integer_sequence<int, kLane...>) {
+  return Shuffle<(kLane + kFirst)...>(a, b);
+}
+
+// The lanes of two vectors that lie one after the other, from kFirst on.
+template <int kFirst, class V>
+DEPTHWISE_INLINE V LanesFrom(V a, V b) {
+  if constexpr (kFirst == 0) return a;
+  return LanesFrom<kFirst>(a, b, LanesOf<V>{});
+}
+
 // Lane i of the result is lane index[i] of v.
 template <class V, class Index>
 DEPTHWISE_INLINE V Permute(V v, Index index) {

@@ -1,30 +1,28 @@
 // The kernel for planes (NCHW) with a stride of 2 along the width, and for their input gradients,
-// in place. A vector holds neighbouring outputs, which meet every second column of the input: so
-// two vectors are loaded and the even lanes taken, or the odd. In a gradient the even columns of
-// the output meet other taps than the odd: a vector of each is computed, and both are stored as two
-// of neighbouring columns.
+// in place; 3x3 and 5x5 with that stride along both axes are strided_walk.h. A vector holds
+// neighbouring outputs, which meet every second column of the input: so two vectors are loaded and
+// the even lanes taken, or the odd. In a gradient the even columns of the output meet other taps
+// than the odd: a vector of each is computed, and both are stored as two of neighbouring columns.
 //
 // Order of the loops: image, plane, a few output rows, strips of columns.
 #pragma once
 
 #include "pack.h"
 #include "shuffle.h"
+#include "strided_walk.h"
 #include "tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// The tiles: for 3x3 without anything else, with all rows unrolled; for input gradients, of narrow
-// planes one vector wide; for any other filter. With four rows instead of two the last two take 5%
-// less time, and 100 kB.
-enum class StridedKind { k3x3, kGradient, kNarrowGradient, kAny };
+// The tiles: for input gradients, of narrow planes one vector wide; for any filter. With four
+// output rows instead of two they take 5% less time, and 100 kB.
+enum class StridedKind { kGradient, kNarrowGradient, kAny };
+inline constexpr int kStridedRows = 2;
 template <StridedKind kKind>
 struct StridedTraits {
-  static constexpr bool kIs3x3 = kKind == StridedKind::k3x3;
   static constexpr bool kIsNarrow = kKind == StridedKind::kNarrowGradient;
   static constexpr bool kIsGradient = kKind == StridedKind::kGradient || kIsNarrow;
-  static constexpr int kRows = kIs3x3 ? 8 : 2;
-  static constexpr int kVectors =
-      kIs3x3 || kIsNarrow || !kManyRegisters ? 1 : 2;  // along the width
+  static constexpr int kVectors = kIsNarrow || !kManyRegisters ? 1 : 2;  // along the width
 };
 inline constexpr int kMostStridedVectors = 2;
 
@@ -84,7 +82,7 @@ struct StridedTile {
   using V = typename S::Vector;
   static constexpr int kCount = kLanes<A>;
   static constexpr bool kGradient = StridedTraits<kKind>::kIsGradient;
-  static constexpr int kRows = StridedTraits<kKind>::kRows;
+  static constexpr int kRows = kStridedRows;
   static constexpr int kVectors = StridedTraits<kKind>::kVectors;
   // Vectors of an output row, which in a gradient are pairs of one for even and one for odd
   // columns.
@@ -98,22 +96,18 @@ struct StridedTile {
 
   DEPTHWISE_INLINE void Run(E* out) const {
     Sums sums = {};
-    if constexpr (kKind == StridedKind::k3x3) {
-      AddAll(sums);
-    } else {
-      ForEachInputRow<kRows>(
-          rows, arrays.window_rows, arrays.row_stride, rows_used,
-          [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
-            constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
-            const LaneMask<E>* mask = masks;
-            if constexpr (kGradient) {
-              AddPhase<kFirst, kLast, 0>(r, row, mask, sums);
-              AddPhase<kFirst, kLast, 1>(r, row, mask, sums);
-            } else {
-              AddPairs<kFirst, kLast>(r, row, mask, sums);
-            }
-          });
-    }
+    ForEachInputRow<kRows>(
+        rows, arrays.window_rows, arrays.row_stride, rows_used,
+        [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
+          constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
+          const LaneMask<E>* mask = masks;
+          if constexpr (kGradient) {
+            AddPhase<kFirst, kLast, 0>(r, row, mask, sums);
+            AddPhase<kFirst, kLast, 1>(r, row, mask, sums);
+          } else {
+            AddPairs<kFirst, kLast>(r, row, mask, sums);
+          }
+        });
     const V bias = *arrays.bias - V{};
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i, out = Step(out, arrays.out_row_step)) {
@@ -137,38 +131,6 @@ struct StridedTile {
   static DEPTHWISE_INLINE V Load(const E* from, const LaneMask<E>*& mask) {
     if constexpr (kMasked) return S::LoadMasked(from, *mask++);
     return S::Load(from);
-  }
-
-  // One vector along the width, all rows unrolled, all taps in registers.
-  DEPTHWISE_INLINE void AddAll(Sums& sums) const {
-    V tap[3][3];
-#pragma GCC unroll 3
-    for (int di = 0; di < 3; ++di) {
-#pragma GCC unroll 3
-      for (int dj = 0; dj < 3; ++dj) {
-        tap[di][dj] = arrays.phases[0].taps[(di * 3 + dj) * arrays.taps_step] - V{};
-      }
-    }
-    const E* row = rows.row + arrays.phases[0].first_column;
-    ForEachSize<2 * kRows + 1>([&](auto size) DEPTHWISE_INLINE_LAMBDA {
-      constexpr int r = decltype(size)::value;
-      if (r < rows.row_begin || r >= rows.row_end) return;
-      const LaneMask<E>* mask = masks;
-#pragma GCC unroll 2
-      for (int pair = 0; pair < 2; ++pair) {
-        const V a = Load(row + 2 * pair, mask), b = Load(row + 2 * pair + kCount, mask);
-#pragma GCC unroll 2
-        for (int odd = 0; odd < 2 - pair; ++odd) {
-          V x = odd ? OddLanes(a, b) : EvenLanes(a, b);
-          Pin(x);
-#pragma GCC unroll 2
-          for (int i = r < 3 ? 0 : (r - 1) / 2; i <= (r < 2 * kRows ? r / 2 : kRows - 1); ++i) {
-            sums[i][0] += x * tap[r - 2 * i][2 * pair + odd];
-          }
-        }
-      }
-      row = Step(row, rows.row_step);
-    });
   }
 
   // Adds what the taps of a gradient's even or odd columns meet of input row r.
@@ -257,7 +219,7 @@ inline void StridedItem(const ForwardProblem& problem, const ForwardPlan& plan, 
     inside_last = Min(inside_last, g.in_width - first - last_load - kStrip * kInColumns);
   }
   const int64_t positions = CeilDiv(g.out_width, kOutColumns);
-  const int64_t rows_together = RowsTogether(rows.stride, rows.window, Traits::kRows);
+  const int64_t rows_together = RowsTogether(rows.stride, rows.window, kStridedRows);
   // Those of the first strip, and of another one: the last mostly.
   StripMasks<E> masks[2];
   for (StripMasks<E>& of_strip : masks) {
@@ -301,22 +263,18 @@ inline void StridedItem(const ForwardProblem& problem, const ForwardPlan& plan, 
   }
 }
 
-// Whether it is the problem of the unrolled tile.
-inline bool Is3x3Strided(const Geometry& g) {
-  return kManyRegisters && !g.transposed && g.filter_height == 3 && g.filter_width == 3 &&
-         g.stride_height == 2 && g.dilation_height == 1;
-}
-
 template <class S>
 inline void RunStridedPlane(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                             int64_t end, void* scratch) {
   const Geometry& g = problem.geometry;
   const bool is_narrow = g.out_width <= 2 * kLanes<typename S::Accumulator>;
   using enum StridedKind;
-  const auto compute = g.transposed
-                           ? is_narrow ? StridedItem<S, kNarrowGradient> : StridedItem<S, kGradient>
-                       : Is3x3Strided(g) ? StridedItem<S, k3x3>
-                                         : StridedItem<S, kAny>;
+  auto compute = g.transposed
+                     ? is_narrow ? StridedItem<S, kNarrowGradient> : StridedItem<S, kGradient>
+                     : StridedItem<S, kAny>;
+  if constexpr (kManyRegisters) {
+    if (IsWalked(g)) compute = g.filter_width == 3 ? WalkItem<S, 3> : WalkItem<S, 5>;
+  }
   for (Parts parts(g, plan, begin, end); parts.AreLeft(); parts.Advance()) {
     compute(problem, plan, parts.Part(), scratch);
   }
@@ -334,14 +292,14 @@ DEPTHWISE_SMALL inline bool PlanStridedPlane(const ForwardProblem& problem, doub
       (g.transposed && g.channel_multiplier != 1) || problem.input_strides.column != 1) {
     return false;
   }
-  // Where channels fill vectors the block kernel is faster but for these: it takes half as long
-  // again for 57x57 3x3, and twice as long for its gradient; but 10% less for 14x14 5x5, 4% for
-  // 56x56 9x9.
+  // Where channels fill vectors the block kernel is faster but for these: it takes twice as long
+  // for 57x57 3x3 and its gradient, and 1.6 times for 5x5; but 10% less for 14x14 5x5, 4% for 56x56
+  // 9x9.
   const double taps = static_cast<double>(g.filter_height) * g.filter_width;
   const bool is_wide = g.out_width > kCount / 2;
   const bool suits = g.transposed
                          ? (taps <= 9 && is_wide) || (taps <= 25 && g.out_width > 2 * kCount)
-                         : Is3x3Strided(g) && is_wide;
+                         : IsWalked(g) && is_wide;
   if (g.OutputChannels() >= kCount && !suits) return false;
   const double vectors = MaxPackedTaps(g) + 1;
   const double masks =
