@@ -148,7 +148,7 @@ DEPTHWISE_SMALL bool SuitsPrefetchedRows(const ForwardProblem& problem, const Fo
                                          const PlanOptions& options, double bytes) {
   const Geometry& g = problem.geometry;
   if (plan.algorithm == Algorithm::kStridedPlane) {
-    return SuitsPrefetchedWalk(problem, options, bytes);
+    return SuitsPrefetchedWalk<S>(problem, options, bytes);
   }
   if (plan.algorithm == Algorithm::kPlane) {
     const int64_t row = g.in_width * plan.period;

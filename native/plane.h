@@ -10,6 +10,7 @@
 #include "end_masks.h"
 #include "fetch_ahead.h"
 #include "plane_tile.h"
+#include "plane_walk.h"
 #include "staged_rows.h"
 
 namespace depthwise::DEPTHWISE_ISA {
@@ -171,8 +172,12 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
 template <class S>
 inline void RunPlane(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                      int64_t end, void* scratch) {
+  auto compute = PlaneItem<S>;
+  if (plan.period == 1 && plan.staged_bytes == 0) {
+    if (const auto walk = FindWalk<S>(problem.geometry)) compute = walk;
+  }
   for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
-    PlaneItem<S>(problem, plan, parts.Part(), scratch);
+    compute(problem, plan, parts.Part(), scratch);
   }
 }
 
@@ -210,10 +215,12 @@ DEPTHWISE_SMALL inline bool PlanPlane(const ForwardProblem& problem, double limi
   }
   const int64_t period = g.channels_last ? g.in_channels : 1;
   if (period >= kCount || in.column != period || (period > 1 && in.channel != 1)) return false;
-  // Where planes fill vectors the block kernel is faster, but for the smallest filters.
+  // Where planes fill vectors the block kernel is faster, but for the smallest filters and walks.
   const bool suits_3x3 =
       kManyRegisters && g.filter_height == 3 && g.filter_width == 3 && g.out_width > kCount / 2;
-  if (g.OutputChannels() >= kCount && !suits_3x3) return false;
+  if (g.OutputChannels() >= kCount && !suits_3x3 && (period > 1 || FindWalk<S>(g) == nullptr)) {
+    return false;
+  }
   const int64_t phases = period / GreatestCommonDivisor(period, kCount);
   const double vectors = (static_cast<double>(g.filter_height) * g.filter_width + 1) * phases;
   // The filter may have any width.

@@ -1,5 +1,5 @@
 // The kernel for planes (NCHW) with a stride of 2 along the width, and for their input gradients,
-// in place; 3x3 and 5x5 with that stride along both axes are strided_walk.h. A vector holds
+// in place; 3x3 and 5x5 with that stride along both axes are plane_walk.h. A vector holds
 // neighbouring outputs, which meet every second column of the input: so two vectors are loaded and
 // the even lanes taken, or the odd. In a gradient the even columns of the output meet other taps
 // than the odd: a vector of each is computed, and both are stored as two of neighbouring columns.
@@ -8,8 +8,8 @@
 #pragma once
 
 #include "pack.h"
+#include "plane_walk.h"
 #include "shuffle.h"
-#include "strided_walk.h"
 #include "tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {
@@ -272,9 +272,7 @@ inline void RunStridedPlane(const ForwardProblem& problem, const ForwardPlan& pl
   auto compute = g.transposed
                      ? is_narrow ? StridedItem<S, kNarrowGradient> : StridedItem<S, kGradient>
                      : StridedItem<S, kAny>;
-  if constexpr (kManyRegisters) {
-    if (IsWalked(g)) compute = g.filter_width == 3 ? WalkItem<S, 3> : WalkItem<S, 5>;
-  }
+  if (const auto walk = FindWalk<S>(g)) compute = walk;
   for (Parts parts(g, plan, begin, end); parts.AreLeft(); parts.Advance()) {
     compute(problem, plan, parts.Part(), scratch);
   }
@@ -299,7 +297,7 @@ DEPTHWISE_SMALL inline bool PlanStridedPlane(const ForwardProblem& problem, doub
   const bool is_wide = g.out_width > kCount / 2;
   const bool suits = g.transposed
                          ? (taps <= 9 && is_wide) || (taps <= 25 && g.out_width > 2 * kCount)
-                         : IsWalked(g) && is_wide;
+                         : FindWalk<S>(g) != nullptr && is_wide;
   if (g.OutputChannels() >= kCount && !suits) return false;
   const double vectors = MaxPackedTaps(g) + 1;
   const double masks =
