@@ -205,6 +205,22 @@ def row_cases() -> Iterator[Case]:
     yield Case((6, 15), (3, 3), channels=400, strides=(2, 2))
 
 
+def walk_cases() -> Iterator[Case]:
+    """Yield planes of 3x3 and 5x5 that strips walk down (native/plane_walk.h), with all edges."""
+    lanes = max(constants["lanes"] for constants in tile_constants())
+    for vectors in (1, 2, 3, 4):
+        for width in (vectors * lanes - 1, vectors * lanes, vectors * lanes + 1):
+            yield Case((7, width), (3, 3), 5, padding=((1, 2), (2, 1)))
+            yield Case((8, width), (5, 5), 17)
+            yield Case((9, 2 * width), (3, 3), 3, strides=(2, 2))
+            yield Case((8, 2 * width - 1), (5, 5), 2, 2, strides=(2, 2), padding=((0, 3), (2, 5)))
+    # Strips in the padding, and rows of several: of more output rows than a strip.
+    yield Case((6, 11), (5, 5), 16, padding=((3, 0), (20, 9)))
+    yield Case((5, 9), (3, 3), 3, padding=((0, 4), (40, 3)))
+    yield Case((9, 70), (5, 5), 20, strides=(2, 2), padding=((9, 0), (75, 40)))
+    yield Case((41, 140), (5, 5), 3, strides=(2, 2))
+
+
 def degenerate_cases() -> Iterator[Case]:
     yield Case((1, 1), (1, 1), 1)
     yield Case((1, 1), (3, 3), 1, 8)
@@ -343,6 +359,7 @@ def all_cases() -> list[Case]:
         dilation_cases,
         padding_cases,
         row_cases,
+        walk_cases,
         degenerate_cases,
         large_cases,
         tall_tile_cases,

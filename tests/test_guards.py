@@ -29,6 +29,7 @@ from families import (
     single_pixel_cases,
     stride_cases,
     tall_tile_cases,
+    walk_cases,
 )
 from operations import EVERY_OPERATION, GRADIENTS, Operation, exact_data
 
@@ -47,6 +48,7 @@ CASES = [
     *list(dilation_cases())[::3],
     *padding_cases(),
     *row_cases(),
+    *walk_cases(),
     *list(tall_tile_cases())[::2],
     *list(interleaved_column_cases())[::2],
     *degenerate_cases(),
