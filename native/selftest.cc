@@ -133,6 +133,16 @@ Geometry DrawGeometry(Random& random, int64_t lanes, int64_t line) {
     g.dilation_height = block == 2 ? Pick(random, 1, 2) : 1;
     g.dilation_width = block == 2 ? Pick(random, 2, 3) : 1;
   }
+  // Planes that plane_walk.h suits, with a stride of several strips too.
+  if (Pick(random, 0, 5) == 0) {
+    g.channels_last = false;
+    g.in_channels = Pick(random, 1, 5);
+    g.channel_multiplier = 1;
+    g.filter_height = g.filter_width = Pick(random, 0, 1) != 0 ? 3 : 5;
+    g.stride_height = g.stride_width = Pick(random, 1, 2);
+    g.dilation_height = g.dilation_width = 1;
+    g.in_width = g.stride_width * Pick(random, lanes, 4 * lanes);
+  }
   g.pad_top = Pick(random, 0, 4);
   g.pad_left = Pick(random, 0, 4);
   int64_t pad_right = Pick(random, 0, 4);
@@ -161,7 +171,7 @@ size_t Offset(const Strides& s, int64_t b, int64_t i, int64_t j, int64_t c) {
 using Numbers = std::vector<float>;
 
 // All sums stay below 2048 in magnitude, and so are exact even in float16: those of the filter
-// gradient have at most 2 * 19 * 40 terms of 1, those of the input gradient 8 * 8 * 5 of 3.
+// gradient have some thousand terms of -1, 0 or 1, those of the input gradient 8 * 8 * 5 of 3.
 struct Problem {
   Geometry geometry;
   Strides in, out;

@@ -25,9 +25,9 @@ std::string LargeFilterInUse();
 void SetLargeFilter(const std::string& name);
 bool MayTransform();
 
-// For tests: as how many bytes the input and output of a problem are taken together when its
-// kernels are chosen, so that small problems are computed like large ones. 0, the default: as many
-// as they have.
+// For tests: as how many bytes the input and output of a problem are taken together when its plan
+// is made, so that small problems are computed like large ones. 0, the default: as many as they
+// have. How the work is cut into items does not depend on it.
 double AssumedBytes();
 void SetAssumedBytes(double bytes);
 

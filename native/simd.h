@@ -226,9 +226,9 @@ DEPTHWISE_INLINE LaneMask<E> LanesBetween(int64_t begin, int64_t end) {
 }
 
 // Keeps a mask in its register. Otherwise it is moved there for every load, by the unit that half
-// of the multiply-adds need: 128x56x56 3x3 takes 120 instead of 127 us, 37x37x37 15.4 instead
-// of 16.5 (Xeon, family 6, model 167). Only tiles for many registers do so, which elsewhere have no
-// masks.
+// of the multiply-adds need: by tiles 128x56x56 3x3 takes 120 instead of 127 us, 37x37x37 15.4
+// instead of 16.5 (Xeon, family 6, model 167). Only tiles for many registers do so, which elsewhere
+// have no masks.
 DEPTHWISE_INLINE void PinMask(uint16_t& mask) { asm("" : "+k"(mask)); }
 
 DEPTHWISE_INLINE Vec<float> LoadLanes(const float* from, LaneMask<float> mask) {

@@ -215,10 +215,11 @@ def walk_cases() -> Iterator[Case]:
             yield Case((9, 2 * width), (3, 3), 3, strides=(2, 2))
             yield Case((8, 2 * width - 1), (5, 5), 2, 2, strides=(2, 2), padding=((0, 3), (2, 5)))
     # Strips in the padding, and rows of several: of more output rows than a strip.
-    yield Case((6, 11), (5, 5), 16, padding=((3, 0), (20, 9)))
+    yield Case((6, 11), (5, 5), 16, padding=((3, 0), (20, 29)))
     yield Case((5, 9), (3, 3), 3, padding=((0, 4), (40, 3)))
     yield Case((9, 70), (5, 5), 20, strides=(2, 2), padding=((9, 0), (75, 40)))
     yield Case((41, 140), (5, 5), 3, strides=(2, 2))
+    yield Case((41, 101), (3, 3), 2, strides=(2, 2))
 
 
 def degenerate_cases() -> Iterator[Case]:

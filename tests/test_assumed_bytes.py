@@ -13,18 +13,19 @@ import pytest
 
 from cases import Case
 from comparator import DTYPES, Array, assert_same_bits
+from depthwise import set_num_threads
 from families import all_cases, larger_than_cache_cases
 from layouts import after_forbidden_page, before_forbidden_page
 from operations import BACKPROP_FILTER, EVERY_OPERATION, Operation
 
-# Of input and output together: beyond the second-level cache; stored past the caches, from whole
-# cache lines on and from within one; and more than any cache keeps. Where the operands lie, and how
-# many elements after the beginning of a line the result does.
+# MiB of input and output together, where the operands lie, and how many elements after the
+# beginning of a cache line the result does: so much that a batch fetches its next image, beyond the
+# second-level cache, and more than any cache keeps, stored past them in whole lines and not.
 RUNS = [
     (11, before_forbidden_page, 0),
     (4, after_forbidden_page, 0),
-    (11, after_forbidden_page, 3),
     (64, before_forbidden_page, 0),
+    (64, after_forbidden_page, 3),
 ]
 
 # Nine of them are few enough bytes each for the next image to be fetched.
@@ -51,7 +52,9 @@ def test_every_case(
     data_format: str,
     isa: str,
     assume_bytes: Callable[[float], None],
+    restored_threads: None,
 ) -> None:
+    set_num_threads(1)  # of several each would have a share of the bytes
     operands = operation.to_format(operation.random_data(case, np.dtype(np.float64)), data_format)
     for dtype in DTYPES:
         first, second = (array.astype(dtype) for array in operands)

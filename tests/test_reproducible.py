@@ -36,7 +36,9 @@ FAR_CASES = {
     Case((15, 16), (3, 3), 256, dilations=(2, 2)): 4,
     # Tiles fetch what the next one needs (SuitsPrefetchedTiles in native/direct_plan.h).
     Case((24, 25), (3, 3), 100): 2.5,
-    Case((36, 38), (2, 2), 96, padding="VALID"): 2.5,
+    Case((36, 38), (2, 2), 100, padding="VALID"): 2.5,
+    # Walks down several strips, fewer rows at a time, which are fetched ahead.
+    Case((41, 140), (5, 5), 16, strides=(2, 2)): 4,
 }
 # All large enough that several threads get work, or of an odd shape.
 CASES = [
@@ -44,7 +46,7 @@ CASES = [
     Case((31, 30), (3, 3), 33, strides=(2, 2), batch=3),
     Case((20, 23), (5, 5), 48, batch=2),
     Case((20, 27), (5, 5), 40),
-    Case((41, 60), (5, 5), 20, strides=(2, 2)),
+    Case((41, 60), (5, 5), 33, strides=(2, 2)),
     Case((19, 20), (7, 7), 40, strides=(2, 1)),
     Case((90, 101), (3, 3), 3, batch=2),
     Case((61, 63), (11, 11), 3),
