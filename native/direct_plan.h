@@ -128,7 +128,7 @@ DEPTHWISE_SMALL inline bool SuitsTallTiles(const Geometry& g, const Strides& in,
 template <class S>
 DEPTHWISE_SMALL inline bool PlanDirect(const ForwardProblem& problem, const PlanOptions& options,
                                        double bytes, double limit, ForwardPlan* plan) {
-  if constexpr (kConvertsSlowly<S>) return false;
+  if constexpr (kIsPackedOnly<S>) return false;
   const Geometry& g = problem.geometry;
   const bool can_multiply = !g.transposed && kHasLaneMasks<typename S::Element>;
   if (!g.channels_last || (g.channel_multiplier > 1 && !can_multiply) ||

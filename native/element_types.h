@@ -8,8 +8,8 @@ namespace depthwise::DEPTHWISE_ISA {
 
 // IEEE binary16 in the low halves of 32-bit lanes to and from binary32 by integer arithmetic, for
 // instruction sets without a conversion. Both are exact or round to nearest even once, keep
-// infinities, and keep a NaN a (quiet) NaN.
-DEPTHWISE_INLINE Vec<float> WidenHalf(Vec32 half) {
+// infinities, and keep a NaN a (quiet) NaN. Calls, for the size of the package.
+__attribute__((noinline)) inline Vec<float> WidenHalf(Vec32 half) {
   const Vec32 magnitude = half & 0x7fffu;
   // The exponent bias differs by 112; a multiplication also normalises subnormal numbers.
   const Vec<float> finite = reinterpret_cast<Vec<float>>(magnitude << 13) * 0x1p112f;
@@ -20,7 +20,7 @@ DEPTHWISE_INLINE Vec<float> WidenHalf(Vec32 half) {
   return reinterpret_cast<Vec<float>>(bits | ((half & 0x8000u) << 16));
 }
 
-DEPTHWISE_INLINE Vec32 NarrowToHalf(Vec<float> value) {
+__attribute__((noinline)) inline Vec32 NarrowToHalf(Vec<float> value) {
   const Vec32 bits = reinterpret_cast<Vec32>(value);
   const Vec32 magnitude = bits & 0x7fffffffu;
   const Vec32 sign = (bits >> 16) & 0x8000u;
@@ -146,13 +146,15 @@ struct BFloat16 : Narrow16<BFloat16> {
   }
 };
 
-// Whether elements are so slow to convert that it is done when they are packed, not for each tap
-// that meets them.
+// Whether elements are always packed, and so converted once, not for each tap that meets them:
+// float16 where that takes long, bfloat16 for the size of the package.
 template <class S>
-inline constexpr bool kConvertsSlowly = false;
+inline constexpr bool kIsPackedOnly = false;
+template <>
+inline constexpr bool kIsPackedOnly<BFloat16> = !kHasSpecialTiles;
 #if !defined(__AVX512F__) && !defined(__F16C__) && !defined(__aarch64__)
 template <>
-inline constexpr bool kConvertsSlowly<Float16> = true;
+inline constexpr bool kIsPackedOnly<Float16> = true;
 #endif
 
 // Lane numbers: as wide as the accumulators that they permute.

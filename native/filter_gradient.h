@@ -108,7 +108,7 @@ DEPTHWISE_INLINE void ForEachStrip(const Geometry& g, const FilterGradientPlan& 
 
 template <class S>
 inline bool IsReadInPlace(const FilterGradientProblem& problem) {
-  return !kConvertsSlowly<S> && problem.geometry.channels_last &&
+  return !kIsPackedOnly<S> && problem.geometry.channels_last &&
          problem.geometry.channel_multiplier == 1 && problem.input_strides.channel == 1 &&
          problem.out_backprop_strides.channel == 1;
 }
@@ -249,7 +249,7 @@ inline void RunChannelFilterGradient(const FilterGradientProblem& problem,
   BlockedSums<A> sums{item_sums, scratch, size, plan.block_pixels};
   sums.Clear();
   if (plan.algorithm == Algorithm::kDirect) {
-    if constexpr (!kConvertsSlowly<S>) DirectFilterGradient<S>(problem, plan, item, sums);
+    if constexpr (!kIsPackedOnly<S>) DirectFilterGradient<S>(problem, plan, item, sums);
   } else {
     PackedFilterGradient<S>(problem, plan, item, sums, scratch + size);
   }

@@ -29,16 +29,7 @@ static_assert(kScratchBytes + kMostStagedBytes < 2 * 1024 * 1024);
 inline constexpr int64_t kItemsPerThread = 4;
 inline constexpr int64_t kLeastVectors = 4;
 
-// Input and output together.
-template <class S>
-double DataBytes(const Geometry& g) {
-  const double in_pixels = static_cast<double>(g.in_height) * g.in_width;
-  const double out_pixels = static_cast<double>(g.out_height) * g.out_width;
-  return static_cast<double>(g.batch) * sizeof(typename S::Element) *
-         (in_pixels * g.InputChannels() + out_pixels * g.OutputChannels());
-}
-
-// The same, or what a plan shall assume.
+// DataBytes(), or what a plan shall assume.
 template <class S>
 double PlannedBytes(const Geometry& g, const PlanOptions& options) {
   return options.assumed_bytes > 0 ? options.assumed_bytes : DataBytes<S>(g);
@@ -238,7 +229,7 @@ void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, 
          void* scratch) {
   switch (plan.algorithm) {
     case Algorithm::kDirect:
-      if constexpr (!kConvertsSlowly<S>) RunDirect<S>(problem, plan, begin, end, scratch);
+      if constexpr (!kIsPackedOnly<S>) RunDirect<S>(problem, plan, begin, end, scratch);
       break;
     case Algorithm::kBlock: RunBlock<S>(problem, plan, begin, end, scratch); break;
     case Algorithm::kPlane:

@@ -86,7 +86,7 @@ Geometry DrawGeometry(Random& random, int64_t lanes, int64_t line) {
     g.filter_height = g.filter_width = Pick(random, 0, 1) != 0 ? 3 : 5;
     g.stride_height = g.stride_width = Pick(random, 1, 2);
     g.dilation_height = g.dilation_width = 1;
-    g.in_width = g.stride_width * Pick(random, lanes, 4 * lanes);
+    g.in_width = g.stride_width * Pick(random, lanes / 2, 6 * lanes);
   }
   g.pad_top = Pick(random, 0, 4);
   g.pad_left = Pick(random, 0, 4);

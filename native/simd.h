@@ -304,23 +304,30 @@ struct MemoryForm<uint16_t> {
   using Vector = Bits16;
 };
 // The first `count` elements at `from`, and zero in the other lanes; and the first `count` lanes to
-// `to`, in memory form.
+// `to`, in memory form. Without masks these are calls, for the size of the package.
+template <class E>
+__attribute__((noinline)) inline typename MemoryForm<E>::Vector LoadOneByOne(const E* from,
+                                                                             int64_t count) {
+  typename MemoryForm<E>::Vector v{};
+  for (int64_t lane = 0; lane < count; ++lane) v[lane] = from[lane];
+  return v;
+}
 template <class E>
 DEPTHWISE_INLINE typename MemoryForm<E>::Vector LoadFirst(const E* from, int64_t count) {
-  if constexpr (kHasLaneMasks<E>) {
-    return LoadLanes(from, LanesBetween<E>(0, count));
-  } else {
-    typename MemoryForm<E>::Vector v{};
-    for (int64_t lane = 0; lane < count; ++lane) v[lane] = from[lane];
-    return v;
-  }
+  if constexpr (kHasLaneMasks<E>) return LoadLanes(from, LanesBetween<E>(0, count));
+  return LoadOneByOne(from, count);
+}
+template <class E>
+__attribute__((noinline)) inline void StoreOneByOne(E* to, typename MemoryForm<E>::Vector v,
+                                                    int64_t count) {
+  for (int64_t lane = 0; lane < count; ++lane) to[lane] = v[lane];
 }
 template <class E>
 DEPTHWISE_INLINE void StoreFirst(E* to, typename MemoryForm<E>::Vector v, int64_t count) {
   if constexpr (kHasLaneMasks<E>) {
     StoreLanes(to, v, LanesBetween<E>(0, count));
   } else {
-    for (int64_t lane = 0; lane < count; ++lane) to[lane] = v[lane];
+    StoreOneByOne(to, v, count);
   }
 }
 

@@ -121,13 +121,16 @@ class WidthTransform {
     for (int row = 0; row < kRows; ++row) {
       norms[row] = Fold(rows[row], even + row * kCount, odd + row * kCount);
     }
+    // Those of taps reach about half as far as those of an image.
+    int64_t reach = 0;
+    for (const Sequence<A>& row : rows) reach = Max(reach, Max(row.end, 1 - row.begin));
     const A* table = forward_;
     ForEachBlock(quarter_, [&](auto size, int64_t first) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kSize = decltype(size)::value;
       // One after the other: the sums of both would not fit into the registers.
       for (int imaginary = 0; imaginary < 2; ++imaginary) {
         V sums[2][kSize][kRows] = {};  // of even and of odd positions
-        AddAlternating(imaginary == 0 ? even : odd, table, sums);
+        AddAlternating(imaginary == 0 ? even : odd, table, reach, sums);
         table += inputs_ * kSize;
         const A sign = imaginary == 0 ? 1 : -1;
 #pragma GCC unroll 3
@@ -281,14 +284,14 @@ class WidthTransform {
     }
   }
 
-  // sums[0] += the sum over even n of table[n] * data[n], sums[1] += that over odd n.
+  // sums[0] += the sum over even n < terms of table[n] * data[n], sums[1] += that over odd n.
   template <int kSize>
-  DEPTHWISE_INLINE void AddAlternating(const A* data, const A* table,
-                                       V (&sums)[2][kSize][kRows]) const {
+  static DEPTHWISE_INLINE void AddAlternating(const A* data, const A* table, int64_t terms,
+                                              V (&sums)[2][kSize][kRows]) {
     constexpr int64_t kStep = kRows * kCount;
-    AddProducts({data, table}, {data + kStep, table + kSize}, 2 * kStep, 2 * kSize, inputs_ / 2,
+    AddProducts({data, table}, {data + kStep, table + kSize}, 2 * kStep, 2 * kSize, terms / 2,
                 sums);
-    const int64_t last = inputs_ - 1;
+    const int64_t last = terms - 1;
     if (last % 2 == 0) Products{data + last * kStep, table + last * kSize}.Add(sums[0]);
   }
 
