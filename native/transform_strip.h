@@ -58,7 +58,6 @@ class TransformStrip {
   __attribute__((noinline)) void TransformFilter() {
     const Axis rows = RowAxis(g_, 0);
     Norms<A> all{};
-    const A scale = A{1} / static_cast<A>(2 * shape_.quarter);
     for (int64_t u = 0; u < rows.window; u += kRows) {
       Sequence<A> sequences[kRows];
       for (int row = 0; row < kRows; ++row) {
@@ -74,17 +73,7 @@ class TransformStrip {
       for (const Norms<A>& row : norms) all.Add(row);
     }
     filter_norms_ = all;
-    // The conjugate c + id, since tap v of an output at position m meets position m + v; as the
-    // three of c, d - c and c + d.
-    for (int64_t f = 0; f < 2 * shape_.quarter; ++f) {
-      A* at = memory.filter_spectrum + 3 * f * memory.filter_rows * kCount;
-      for (int64_t u = 0; u < rows.window; ++u, at += 3 * kCount) {
-        const V c = LoadUnaligned<V>(at) * scale, d = LoadUnaligned<V>(at + kCount) * -scale;
-        StoreUnaligned(at, c);
-        StoreUnaligned(at + kCount, d - c);
-        StoreUnaligned(at + 2 * kCount, c + d);
-      }
-    }
+    are_multipliers_ = false;
   }
 
   // Computes the products of all output rows, in the frequencies, from the packed rows.
@@ -147,13 +136,28 @@ class TransformStrip {
     const int64_t first_unit = rows.unit_begin - (kRows - 1);  // in the spectra
     for (int64_t f = 0; f < 2 * shape_.quarter; ++f) {
       const A* spectrum = memory.spectrum + 2 * f * memory.spectrum_rows * kCount;
-      const A* filter = memory.filter_spectrum + 3 * f * memory.filter_rows * kCount;
+      A* const filter = memory.filter_spectrum + 3 * f * memory.filter_rows * kCount;
+      if (!are_multipliers_) MakeMultipliers(filter, rows.window);
       A* to = memory.products + 2 * f * memory.product_rows * kCount;
       for (int64_t t = rows.first; t < rows.last; t += kRows, to += 2 * kRows * kCount) {
         const int64_t begin = Max(0, first_unit - t), end = Min(rows.window, rows.unit_end - t);
         MultiplyRows(spectrum + 2 * (t + begin - first_unit) * kCount, filter + 3 * begin * kCount,
                      end - begin, to);
       }
+    }
+    are_multipliers_ = true;
+  }
+
+  // Makes what the products need of the filter's rows at one frequency: the conjugate c + id, since
+  // tap v of an output at position m meets position m + v, as the three of c, d - c and c + d. Just
+  // before they are needed: for all frequencies at a time, 31x31 took 3% longer.
+  DEPTHWISE_INLINE void MakeMultipliers(A* at, int64_t rows) const {
+    const A scale = A{1} / static_cast<A>(2 * shape_.quarter);
+    for (int64_t u = 0; u < rows; ++u, at += 3 * kCount) {
+      const V c = LoadUnaligned<V>(at) * scale, d = LoadUnaligned<V>(at + kCount) * -scale;
+      StoreUnaligned(at, c);
+      StoreUnaligned(at + kCount, d - c);
+      StoreUnaligned(at + 2 * kCount, c + d);
     }
   }
 
@@ -381,6 +385,7 @@ class TransformStrip {
   const TransformShape& shape_;
   const WidthTransform<A> transform_;
   Norms<A> filter_norms_{};
+  bool are_multipliers_ = false;  // the filter's spectrum, or as its rows were transformed
 };
 
 }  // namespace depthwise::DEPTHWISE_ISA

@@ -218,6 +218,9 @@ def walk_cases() -> Iterator[Case]:
     for width in (lanes // 2, lanes // 2 + 1, lanes * 3 // 2 - 1, lanes * 3 // 2):
         yield Case((7, width), (3, 3), 5, padding=((1, 2), (2, 1)))
         yield Case((8, width), (5, 5), 17)
+    # Two planes at a time, of an odd number, and two that share their input.
+    yield Case((9, lanes + 2), (5, 5), 17, strides=(2, 2))
+    yield Case((10, lanes - 3), (3, 3), 3, 3)
     # Several strips of a row without a stride, as 16-bit types have them.
     for width in (4 * lanes + 1, 5 * lanes, 5 * lanes + 1, 8 * lanes, 8 * lanes + 1):
         yield Case((9, width), (3, 3), 17, padding=((2, 0), (0, 3)))
