@@ -26,6 +26,12 @@ struct TransformEffort {
 inline constexpr TransformEffort kTransformEffort = {1.45, 38, 12};
 inline constexpr TransformEffort kGradientTransformEffort = {1.8, 20, 0};
 
+// Strips that need more memory leave the second-level cache, so that a multiply-add takes about so
+// much longer: 16 channels of 480x640 with 21x21 taps take 20.6 ms by strips of 1.63 MB and 13.8 by
+// some of 1.42 MB; but of 160x160 with 51x51 taps, whose work would be 1.3 times as much, 3.1 and
+// 3.7 (Xeon, model 167).
+inline constexpr double kNearStripBytes = 1.5 * 1024 * 1024, kFarStripEffort = 1.1;
+
 // The multiply-adds of one axis, its padding left out: pairs of an output and a tap.
 inline double ValidTaps(const Axis& axis) {
   double pairs = 0;
@@ -46,7 +52,10 @@ inline double TransformVectors(const TransformShape& shape, const Axis& rows, in
   const double columns = static_cast<double>(shape.columns) * residues;
   const double packed = units * (columns + static_cast<double>(window - 1) * residues + 1);
   const double taps = static_cast<double>(rows.window) * (window + 3 * half) + 1;
-  const double spectra = 2 * half * (units + strip_rows + 3 * kMaxTransformRows);
+  // Products take the place of input rows: see TransformMemory.
+  const double rows_before = rows.unit_begin;
+  const double spectra_rows = units + rows_before > strip_rows ? units + rows_before : strip_rows;
+  const double spectra = 2 * half * (spectra_rows + 3 * kMaxTransformRows);
   const double buffer = columns * ((residues > 1 ? strip_rows : 0) + kMaxTransformRows) + 16;
   const double tables = half * (shape.inputs + shape.outputs + 4) / 4 + 2;
   const double folded = kMaxTransformRows * static_cast<double>(Max(2 * shape.inputs, 2 * half));
@@ -84,8 +93,23 @@ inline bool PlaceTransform(const Geometry& g, int64_t residues, TransformShape* 
   return true;
 }
 
-// Chooses the shape with the fewest multiply-adds that fits into `limit` bytes; false if there is
-// none, or if the direct sum takes less. `lanes` are those of a 64-byte vector; `effort` is one of
+// The multiply-adds of a shape for one vector of channels and one image, whose columns and rows are
+// cut into so many strips. `pairs` are the ValidTaps() of the rows.
+inline double TransformWork(const TransformShape& shape, const Axis& rows, double pairs,
+                            int64_t strips, int64_t row_strips, const TransformEffort& effort) {
+  const double image_units = Max(0, rows.unit_end - rows.unit_begin);
+  const double units = row_strips == 1
+                           ? image_units
+                           : static_cast<double>(row_strips) * (shape.rows + rows.window - 1);
+  const double quarter = shape.quarter;
+  const double of_outputs = 2 * shape.outputs * quarter + effort.output * shape.columns;
+  return static_cast<double>(strips) * (units * 2 * shape.inputs * quarter + pairs * 6 * quarter +
+                                        static_cast<double>(rows.out_count) * of_outputs) +
+         static_cast<double>(rows.window) * 2 * shape.inputs * quarter;
+}
+
+// Chooses the shape that fits into `limit` bytes and takes least; false if there is none, or if the
+// direct sum takes less. `lanes` are those of a 64-byte vector; `effort` is one of
 // the two above.
 inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
                             const TransformEffort& effort, TransformShape* chosen) {
@@ -105,7 +129,6 @@ inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
   // Of one vector of channels.
   double least = pairs * ValidTaps(columns) / effort.multiply_add * channels / (vectors * lanes);
   bool is_chosen = false;
-  const double image_units = Max(0, rows.unit_end - rows.unit_begin);
   for (int64_t most = kMinTransformColumns; most <= kMaxTransformColumns; most += 8) {
     const int64_t strips = CeilDiv(columns.out_count, most);
     TransformShape shape{};
@@ -114,29 +137,29 @@ inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
     const auto bytes = [&](double strip_rows) {
       return 64 * TransformVectors(shape, rows, columns.window, residues, strip_rows);
     };
-    int64_t row_strips = 1;
-    if (bytes(static_cast<double>(rows.out_count)) > limit) {
-      // Between those of few rows, linear in them.
-      const double of_row = bytes(1) - bytes(0);
-      const double room = (limit - bytes(0)) / of_row;
-      if (!(room >= kMaxTransformRows)) continue;
-      row_strips = static_cast<int64_t>(static_cast<double>(rows.out_count) / room) + 1;
-    }
-    shape.rows = CeilDiv(rows.out_count, row_strips);
-    const double units = row_strips == 1
-                             ? image_units
-                             : static_cast<double>(row_strips) * (shape.rows + rows.window - 1);
-    const double quarter = shape.quarter;
-    const double work = static_cast<double>(strips) *
-                            (units * 2 * shape.inputs * quarter + pairs * 6 * quarter +
-                             static_cast<double>(rows.out_count) *
-                                 (2 * shape.outputs * quarter + effort.output * shape.columns)) +
-                        static_cast<double>(rows.window) * 2 * shape.inputs * quarter +
-                        effort.tap * taps;
-    if (work < least) {
-      least = work;
-      *chosen = shape;
-      is_chosen = true;
+    // By as many rows as there is room for near the CPU, or at all.
+    const double rooms[] = {limit < kNearStripBytes ? limit : kNearStripBytes, limit};
+    for (const double room : rooms) {
+      int64_t row_strips = 1;
+      if (bytes(static_cast<double>(rows.out_count)) > room) {
+        // No more than linear in the rows, but where a window holds the whole image: then a strip
+        // may have more products than input rows.
+        const bool holds_all = rows.window - 1 >= rows.unit_end - rows.unit_begin;
+        const double of_product = holds_all ? 64 * 4 * static_cast<double>(shape.quarter) : 0;
+        const double of_row = bytes(1) - bytes(0) + of_product;
+        const double most_rows = (room - bytes(0)) / of_row;
+        if (!(most_rows >= kMaxTransformRows)) continue;
+        row_strips = static_cast<int64_t>(static_cast<double>(rows.out_count) / most_rows) + 1;
+      }
+      shape.rows = CeilDiv(rows.out_count, row_strips);
+      double work =
+          TransformWork(shape, rows, pairs, strips, row_strips, effort) + effort.tap * taps;
+      if (bytes(static_cast<double>(shape.rows)) > kNearStripBytes) work *= kFarStripEffort;
+      if (work < least) {
+        least = work;
+        *chosen = shape;
+        is_chosen = true;
+      }
     }
     if (strips == 1) break;
   }

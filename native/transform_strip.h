@@ -89,8 +89,8 @@ class TransformStrip {
                                         int64_t column_step, A* to) const {
     const int64_t centre = shape_.columns / 2;
     V squares[kRows];
-    transform_.Inverse(memory.products + 2 * (t - rows.first) * kCount,
-                       2 * memory.product_rows * kCount, to + centre * column_step, row_step,
+    transform_.Inverse(memory.spectrum + 2 * (t - rows.first) * kCount,
+                       2 * memory.spectrum_rows * kCount, to + centre * column_step, row_step,
                        column_step, -centre, columns.count - centre, squares);
     for (int64_t row = 0; row < Min(kRows, rows.last - t); ++row) {
       Verify(ring, rows, columns, t + row, squares[row], column_step, to + row * row_step);
@@ -104,7 +104,7 @@ class TransformStrip {
   __attribute__((noinline)) void TransformRows(const Ring<A>& ring, const Columns& columns,
                                                const Rows& rows) {
     const auto at = [&](int64_t f, int64_t row) DEPTHWISE_INLINE_LAMBDA {
-      return memory.spectrum + 2 * (f * memory.spectrum_rows + row) * kCount;
+      return memory.spectrum + 2 * (f * memory.spectrum_rows + memory.first_row + row) * kCount;
     };
     const int64_t count = rows.unit_end - rows.unit_begin;
     for (int64_t f = 0; f < 2 * shape_.quarter; ++f) {
@@ -135,14 +135,14 @@ class TransformStrip {
   __attribute__((noinline)) void Multiply(const Rows& rows) {
     const int64_t first_unit = rows.unit_begin - (kRows - 1);  // in the spectra
     for (int64_t f = 0; f < 2 * shape_.quarter; ++f) {
-      const A* spectrum = memory.spectrum + 2 * f * memory.spectrum_rows * kCount;
+      A* const spectrum = memory.spectrum + 2 * f * memory.spectrum_rows * kCount;
       A* const filter = memory.filter_spectrum + 3 * f * memory.filter_rows * kCount;
       if (!are_multipliers_) MakeMultipliers(filter, rows.window);
-      A* to = memory.products + 2 * f * memory.product_rows * kCount;
+      A* to = spectrum;
       for (int64_t t = rows.first; t < rows.last; t += kRows, to += 2 * kRows * kCount) {
         const int64_t begin = Max(0, first_unit - t), end = Min(rows.window, rows.unit_end - t);
-        MultiplyRows(spectrum + 2 * (t + begin - first_unit) * kCount, filter + 3 * begin * kCount,
-                     end - begin, to);
+        MultiplyRows(spectrum + 2 * (memory.first_row + t + begin - first_unit) * kCount,
+                     filter + 3 * begin * kCount, end - begin, to);
       }
     }
     are_multipliers_ = true;
