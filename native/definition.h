@@ -87,8 +87,9 @@ inline void RunDefinition(const ForwardProblem& problem, int64_t begin, int64_t 
 // The outputs of the same items whose window covers padding that the kernel of the plan takes for
 // zeros: on the left or right; above and below where rows share a vector.
 template <class S>
-inline void RunDefinitionAtBorders(const ForwardProblem& problem, const ForwardPlan& plan,
-                                   int64_t begin, int64_t end) {
+DEPTHWISE_SMALL inline void RunDefinitionAtBorders(const ForwardProblem& problem,
+                                                   const ForwardPlan& plan, int64_t begin,
+                                                   int64_t end) {
   const Geometry& g = problem.geometry;
   const int64_t reach = (g.filter_width - 1) * g.dilation_width;
   // The first output whose window begins inside the image, and the first whose window ends beyond.
@@ -143,8 +144,9 @@ __attribute__((noinline)) inline bool AreFiniteTaps(const Geometry& g, const voi
 // finite. Rows are summed on their own first, then images, so that errors do not grow with the
 // number of pixels.
 template <class S>
-inline void RunFilterGradientDefinition(const FilterGradientProblem& problem, bool only_not_finite,
-                                        int64_t begin, int64_t end) {
+DEPTHWISE_SMALL inline void RunFilterGradientDefinition(const FilterGradientProblem& problem,
+                                                        bool only_not_finite, int64_t begin,
+                                                        int64_t end) {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   const Geometry& g = problem.geometry;

@@ -74,7 +74,7 @@ class TransformedImages {
   }
 
   template <class Store>
-  void ComputeRows(const Item& item, Store&& store) {
+  DEPTHWISE_SMALL void ComputeRows(const Item& item, Store&& store) {
     const Geometry& g = problem_.geometry;
     const Axis& axis = item.rows;
     const RowRange range = InputRowsOf(axis, item.first, item.last - item.first);
