@@ -144,9 +144,8 @@ __attribute__((noinline)) inline bool AreFiniteTaps(const Geometry& g, const voi
 // finite. Rows are summed on their own first, then images, so that errors do not grow with the
 // number of pixels.
 template <class S>
-DEPTHWISE_SMALL inline void RunFilterGradientDefinition(const FilterGradientProblem& problem,
-                                                        bool only_not_finite, int64_t begin,
-                                                        int64_t end) {
+inline void RunFilterGradientDefinition(const FilterGradientProblem& problem, bool only_not_finite,
+                                        int64_t begin, int64_t end) {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   const Geometry& g = problem.geometry;

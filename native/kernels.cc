@@ -32,7 +32,8 @@ inline constexpr int64_t kLeastVectors = 4;
 // DataBytes(), or what a plan shall assume.
 template <class S>
 double PlannedBytes(const Geometry& g, const PlanOptions& options) {
-  return options.assumed_bytes > 0 ? options.assumed_bytes : DataBytes<S>(g);
+  return options.assumed_bytes > 0 ? options.assumed_bytes
+                                   : DataBytes(g, sizeof(typename S::Element));
 }
 
 // The rows of an input gradient with a stride are computed in phases, which read the same rows of
@@ -50,7 +51,8 @@ DEPTHWISE_SMALL void SplitRows(const Geometry& g, int64_t pieces, int64_t least_
   pieces *= CeilDiv(residues, plan->residues_per_item);
   int64_t wanted = threads > 1 ? CeilDiv(kItemsPerThread * threads, pieces) : 1;
   if (plan->residues_per_item > 1) {
-    const double bytes = DataBytes<S>(g) / (static_cast<double>(g.batch) * plan->blocks);
+    const double bytes =
+        DataBytes(g, sizeof(typename S::Element)) / (static_cast<double>(g.batch) * plan->blocks);
     wanted = Max(wanted, static_cast<int64_t>(bytes / kInterleavedBytes));
   }
   // The more rows an item has, the more of its tiles are full: one item for each thread, or so many

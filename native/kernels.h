@@ -102,6 +102,15 @@ static inline bool HasFewTaps(const Geometry& g) {
   return static_cast<double>(g.filter_height) * g.filter_width <= kFewTaps;
 }
 
+// Bytes of input and output together.
+static inline double DataBytes(const Geometry& g, double element_bytes) {
+  const double in_pixels = static_cast<double>(g.in_height) * static_cast<double>(g.in_width);
+  const double out_pixels = static_cast<double>(g.out_height) * static_cast<double>(g.out_width);
+  return static_cast<double>(g.batch) * element_bytes *
+         (in_pixels * static_cast<double>(g.InputChannels()) +
+          out_pixels * static_cast<double>(g.OutputChannels()));
+}
+
 // From this much data on, input and output together, the next rows of the input are fetched ahead,
 // since they may be in memory only.
 inline constexpr double kPrefetchBytes = 8 << 20;

@@ -16,16 +16,15 @@ inline constexpr int64_t kWalkedRows = 16, kFarWalkedRows = 8;
 inline constexpr int64_t kWalkedRowsAhead = 8, kWalkedBytesAhead = 2048;
 
 // Whether a row may have several strips. Without a stride that pays for 3x3 of 16-bit types alone,
-// which tiles convert for each tap, in rows of up to so many vectors and near the CPU: float16
-// 32x112x112 takes 67 instead of 77 us, but 8x32x112x112 715 instead of 636, 3x480x640 235 instead
-// of 187 (Xeon, model 167).
+// which tiles convert for each tap, in rows of up to kMostWalkedVectors and near the CPU (of one
+// thread, whatever their number): float16 32x112x112 takes 67 instead of 77 us, but 8x32x112x112
+// 715 instead of 636, 3x480x640 235 instead of 187 (Xeon, model 167).
 template <class S, int kSize, int kStride, int kVectors>
 inline constexpr bool kHasStrips =
     kStride == 2 || (sizeof(typename S::Element) == 2 && kSize == 3 && kVectors == 2);
 inline constexpr int64_t kMostWalkedVectors = 8;
-// Rows of one vector wait for their sums, unless those of two planes take turns: 240x28x28 with a
-// stride of 2 takes 18.4 instead of 21.4 us, 5x5 34.5 instead of 41 (Xeon, model 167). Only in
-// float32, for the size of the package.
+// Whether rows of one vector are walked by pairs of planes: single ones wait for their sums. Only
+// in float32, for the size of the package.
 template <class S>
 inline constexpr bool kWalksPairs = sizeof(typename S::Element) == 4;
 
@@ -180,7 +179,8 @@ inline WalkFunction<S> FindWalk(const Geometry& g) {
       return nullptr;
     }
     const int64_t vectors = CeilDiv(g.out_width, kCount);
-    // Not without a stride where half of the lanes would be empty: there blocks are as fast.
+    // Not where half of the lanes would be empty: without a stride blocks are as fast, and with one
+    // single planes.
     const bool walks_pairs = kWalksPairs<S> && vectors == 1 && g.out_width > kCount / 2;
     if (g.stride_width == 2 && !g.transposed) {
       if constexpr (kWalksPairs<S>) {
@@ -204,7 +204,7 @@ inline WalkFunction<S> FindWalk(const Geometry& g) {
       return wide == 2 ? WalkItem<S, 5, 1, 2> : WalkItem<S, 5, 1, 4>;
     }
     if (kHasStrips<S, 3, 1, 2> && is_3x3 && vectors <= kMostWalkedVectors &&
-        DataBytes<S>(g) <= kFarBytes) {
+        DataBytes(g, sizeof(typename S::Element)) <= kFarBytes) {
       return WalkItem<S, 3, 1, 2>;
     }
   }

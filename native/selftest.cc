@@ -2,27 +2,20 @@
 // machine against the definition, on small signed integers, whose sums are exact. For targets that
 // are cross-compiled and emulated, and for sanitizer builds. Prints the number of cases; exits with
 // 1 at the first wrong element or the first write outside the output.
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <random>
 #include <vector>
 
 #include "dispatch.h"
 #include "parallel.h"
 #include "selftest_array.h"
+#include "selftest_random.h"
+#include "selftest_transform.h"
 #include "settings.h"
 
 namespace depthwise {
 namespace {
-
-using Random = std::mt19937;
-
-int64_t Pick(Random& random, int64_t low, int64_t high) {
-  return std::uniform_int_distribution<int64_t>(low, high)(random);
-}
 
 // `line` is that of a cache, in elements.
 Geometry DrawGeometry(Random& random, int64_t lanes, int64_t line) {
@@ -267,54 +260,6 @@ bool Check(Random& random, DType dtype, const Geometry& g) {
          });
 }
 
-// Whether a large filter's transform, and that of its gradient, gives what the direct sum gives,
-// which is exact, but for rounding; and is one, so that it does round.
-template <class T>
-bool CheckTransform(Random& random, DType dtype, bool channels_last) {
-  Geometry g{};
-  g.batch = 1;
-  g.in_height = g.out_height = 40;
-  g.in_width = g.out_width = 45;
-  g.in_channels = 16;
-  g.filter_height = 19;
-  g.filter_width = 21;
-  g.channel_multiplier = 1;
-  g.stride_height = g.stride_width = g.dilation_height = g.dilation_width = 1;
-  g.pad_top = 9;
-  g.pad_left = 10;
-  g.channels_last = channels_last;
-  const Strides strides = DenseStrides(g, g.in_height, g.in_width, g.in_channels);
-  const auto draw = [&](int64_t count) {
-    std::vector<T> numbers(static_cast<size_t>(count));
-    for (T& number : numbers) number = static_cast<T>(Pick(random, -3, 3));
-    return numbers;
-  };
-  const std::vector<T> input = draw(strides.batch);
-  const std::vector<T> out_backprop = draw(strides.batch);
-  const std::vector<T> filter = draw(g.filter_height * g.filter_width * g.in_channels);
-  const auto is_right = [&](size_t count, auto&& compute) {
-    std::vector<T> direct(count), transformed(count);
-    SetLargeFilter("direct");
-    compute(direct.data());
-    SetLargeFilter("transform");
-    compute(transformed.data());
-    bool is_close = true;
-    for (size_t i = 0; i < count; ++i) {
-      is_close = is_close && std::fabs(transformed[i] - direct[i]) < T{0.01};
-    }
-    return is_close && transformed != direct;
-  };
-  return is_right(input.size(),
-                  [&](T* output) {
-                    Forward(dtype, {g, input.data(), strides, filter.data(), DenseFilterStrides(g),
-                                    nullptr, output, strides});
-                  }) &&
-         is_right(filter.size(), [&](T* filter_backprop) {
-           FilterGradient(
-               dtype, {g, input.data(), strides, out_backprop.data(), strides, filter_backprop});
-         });
-}
-
 void PrintFailure(const std::string& isa, DType dtype, const Geometry& g) {
   std::printf(
       "failed: %s dtype %d %s input %dx%dx%dx%d filter %dx%dx%d strides %d %d dilations %d %d "
@@ -355,7 +300,13 @@ int RunAll(int cases_each) {
         return 1;
       }
     }
-    std::printf("%s: %d cases right\n", isa.c_str(), cases_each + 4);
+    for (int i = 0; i < cases_each; ++i) {
+      ++cases;
+      if (KeepsScratchSmall(random)) continue;
+      std::printf("failed: %s scratch memory of draw %d\n", isa.c_str(), i);
+      return 1;
+    }
+    std::printf("%s: %d cases right\n", isa.c_str(), 2 * cases_each + 4);
   }
   std::printf("%d passed, 0 failed\n", cases);
   return 0;

@@ -35,8 +35,8 @@ inline constexpr int kVectorBytes = 16;
 inline constexpr int kVectorRegisters = 16;
 #endif
 
-// Whether there are tiles for particular widths of filters besides those for any (and 3x3). x86
-// CPUs without AVX, from before 2011, do without, for the size of the package.
+// Whether there are tiles for particular widths of filters besides those for any (and 3x3), and for
+// bfloat16. x86 CPUs without AVX, from before 2011, do without, for the size of the package.
 #if defined(__aarch64__) || defined(__AVX__)
 inline constexpr bool kHasSpecialTiles = true;
 #else
@@ -314,8 +314,11 @@ __attribute__((noinline)) inline typename MemoryForm<E>::Vector LoadOneByOne(con
 }
 template <class E>
 DEPTHWISE_INLINE typename MemoryForm<E>::Vector LoadFirst(const E* from, int64_t count) {
-  if constexpr (kHasLaneMasks<E>) return LoadLanes(from, LanesBetween<E>(0, count));
-  return LoadOneByOne(from, count);
+  if constexpr (kHasLaneMasks<E>) {
+    return LoadLanes(from, LanesBetween<E>(0, count));
+  } else {
+    return LoadOneByOne(from, count);
+  }
 }
 template <class E>
 __attribute__((noinline)) inline void StoreOneByOne(E* to, typename MemoryForm<E>::Vector v,

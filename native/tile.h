@@ -22,15 +22,6 @@ struct Size {
   static constexpr int value = kSize;
 };
 
-// Bytes of input and output together.
-template <class S>
-inline double DataBytes(const Geometry& g) {
-  const double in_pixels = static_cast<double>(g.in_height) * g.in_width;
-  const double out_pixels = static_cast<double>(g.out_height) * g.out_width;
-  return static_cast<double>(g.batch) * sizeof(typename S::Element) *
-         (in_pixels * g.InputChannels() + out_pixels * g.OutputChannels());
-}
-
 // Calls body(Size<0>{}) to body(Size<kCount - 1>{}).
 template <class Body, int... kIndex>
 DEPTHWISE_INLINE void ForEachSize(std::integer_sequence<int, kIndex...>, Body& body) {

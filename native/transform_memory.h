@@ -24,11 +24,12 @@ struct TransformMemory {
   A *packed, *taps, *filter_spectrum, *spectrum, *output, *transform;
   Norms<A>* norms;  // of the packed rows
   A* bias;
-  // Output rows move down over the input rows that they meet, so that the products of some can
-  // take the place of these: those of a strip begin with the first row of `spectrum`, its input
-  // rows with row `first_row`, as many as the first window has in the padding above the image.
-  // With rows of their own for products 56x56 and 31x31 taps took 1% longer, 112x112 15%, whose
-  // strips had fewer rows.
+  // Output rows move down over the input rows that they meet, so that products can take the place
+  // of these: no output meets an input row before the end of the products of those before it. The
+  // products of a strip begin with the first row of `spectrum`, its input rows with row
+  // `first_row`: as far down as the first window has rows in the padding above the image, but no
+  // further than there are products. With rows of their own for products 56x56 and 31x31 taps took
+  // 1% longer, 112x112 15%, whose strips had fewer rows.
   int64_t packed_rows, packed_row_stride, filter_rows, spectrum_rows, first_row;
   int64_t size = 0;
 

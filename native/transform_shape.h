@@ -53,7 +53,8 @@ inline double TransformVectors(const TransformShape& shape, const Axis& rows, in
   const double packed = units * (columns + static_cast<double>(window - 1) * residues + 1);
   const double taps = static_cast<double>(rows.window) * (window + 3 * half) + 1;
   // Products take the place of input rows: see TransformMemory.
-  const double rows_before = rows.unit_begin;
+  const double most_before = strip_rows + kMaxTransformRows;
+  const double rows_before = most_before < rows.unit_begin ? most_before : rows.unit_begin;
   const double spectra_rows = units + rows_before > strip_rows ? units + rows_before : strip_rows;
   const double spectra = 2 * half * (spectra_rows + 3 * kMaxTransformRows);
   const double buffer = columns * ((residues > 1 ? strip_rows : 0) + kMaxTransformRows) + 16;
@@ -108,9 +109,22 @@ inline double TransformWork(const TransformShape& shape, const Axis& rows, doubl
          static_cast<double>(rows.window) * 2 * shape.inputs * quarter;
 }
 
+// The most of `count` rows with which bytes(rows), which grows with them, is no more than `room`; 0
+// if these would be fewer than kMaxTransformRows.
+template <class Bytes>
+inline int64_t MostRows(const Bytes& bytes, int64_t count, double room) {
+  const auto fits = [&](int64_t rows) { return bytes(static_cast<double>(rows)) <= room; };
+  if (fits(count)) return count;
+  int64_t most = kMaxTransformRows - 1, too_many = count;
+  while (too_many - most > 1) {
+    const int64_t middle = most + (too_many - most) / 2;
+    (fits(middle) ? most : too_many) = middle;
+  }
+  return most < kMaxTransformRows ? 0 : most;
+}
+
 // Chooses the shape that fits into `limit` bytes and takes least; false if there is none, or if the
-// direct sum takes less. `lanes` are those of a 64-byte vector; `effort` is one of
-// the two above.
+// direct sum takes less. `lanes` are those of a 64-byte vector.
 inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
                             const TransformEffort& effort, TransformShape* chosen) {
   // So few that even without a transform it would take longer: most problems are told apart here.
@@ -140,17 +154,9 @@ inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
     // By as many rows as there is room for near the CPU, or at all.
     const double rooms[] = {limit < kNearStripBytes ? limit : kNearStripBytes, limit};
     for (const double room : rooms) {
-      int64_t row_strips = 1;
-      if (bytes(static_cast<double>(rows.out_count)) > room) {
-        // No more than linear in the rows, but where a window holds the whole image: then a strip
-        // may have more products than input rows.
-        const bool holds_all = rows.window - 1 >= rows.unit_end - rows.unit_begin;
-        const double of_product = holds_all ? 64 * 4 * static_cast<double>(shape.quarter) : 0;
-        const double of_row = bytes(1) - bytes(0) + of_product;
-        const double most_rows = (room - bytes(0)) / of_row;
-        if (!(most_rows >= kMaxTransformRows)) continue;
-        row_strips = static_cast<int64_t>(static_cast<double>(rows.out_count) / most_rows) + 1;
-      }
+      const int64_t most_rows = MostRows(bytes, rows.out_count, room);
+      if (most_rows == 0) continue;
+      const int64_t row_strips = CeilDiv(rows.out_count, most_rows);
       shape.rows = CeilDiv(rows.out_count, row_strips);
       double work =
           TransformWork(shape, rows, pairs, strips, row_strips, effort) + effort.tap * taps;
@@ -160,6 +166,7 @@ inline bool ChooseTransform(const Geometry& g, int64_t lanes, double limit,
         *chosen = shape;
         is_chosen = true;
       }
+      if (row_strips == 1) break;
     }
     if (strips == 1) break;
   }

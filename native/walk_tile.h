@@ -124,8 +124,12 @@ struct PlaneWalk {
     if (r < rows.row_begin || r >= rows.row_end) return;
     if (arrays.fetch_ahead > 0) {
       constexpr int64_t kBytes = kWhole * kCount * int64_t{sizeof(E)};
-      PrefetchRows<kPlanes, kBytes, false>(row + arrays.fetch_ahead,
-                                           arrays.in_plane * int64_t{sizeof(E)}, kPlanes);
+      // Beyond the end of two planes are the next two.
+      const bool is_beyond =
+          kPlanes > 1 && (rows.row_end - r) * rows.row_step <= arrays.fetch_ahead;
+      PrefetchRows<kPlanes, kBytes, false>(
+          row + arrays.fetch_ahead + (is_beyond ? arrays.in_plane : 0),
+          arrays.in_plane * int64_t{sizeof(E)}, kPlanes);
     }
     V parted[kPlanes][kStride][kVectors + 1];
 #pragma GCC unroll 2

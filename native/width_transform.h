@@ -118,12 +118,12 @@ class WidthTransform {
                                          int64_t frequency_step, A* to) const {
     A* const even = folded_;
     A* const odd = folded_ + inputs_ * kRows * kCount;
-    for (int row = 0; row < kRows; ++row) {
-      norms[row] = Fold(rows[row], even + row * kCount, odd + row * kCount);
-    }
-    // Those of taps reach about half as far as those of an image.
+    // Beyond that positions are zero in all rows: taps reach less far than an image.
     int64_t reach = 0;
     for (const Sequence<A>& row : rows) reach = Max(reach, Max(row.end, 1 - row.begin));
+    for (int row = 0; row < kRows; ++row) {
+      norms[row] = Fold(rows[row], reach, even + row * kCount, odd + row * kCount);
+    }
     const A* table = forward_;
     ForEachBlock(quarter_, [&](auto size, int64_t first) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kSize = decltype(size)::value;
@@ -217,8 +217,8 @@ class WidthTransform {
     if (count - first == 1) compute(Size<1>{}, first);
   }
 
-  // Stores x[n] + x[-n] to even[n] and x[n] - x[-n] to odd[n], kRows vectors apart.
-  DEPTHWISE_INLINE Norms<A> Fold(const Sequence<A>& x, A* even, A* odd) const {
+  // Stores x[n] + x[-n] to even[n] and x[n] - x[-n] to odd[n], kRows vectors apart, for n < reach.
+  static DEPTHWISE_INLINE Norms<A> Fold(const Sequence<A>& x, int64_t reach, A* even, A* odd) {
     // Two sums of squares, for no element to wait for its mirror's: with one, to fold took a fifth
     // of the whole forward transform.
     Norms<A> norms, mirror_norms;
@@ -237,11 +237,11 @@ class WidthTransform {
     int64_t n = 1;
     // Most positions are there on both sides of 0.
     const int64_t begin = Max(1, Max(x.begin, 1 - x.end));
-    const int64_t end = Min(inputs_, Min(x.end, 1 - x.begin));
+    const int64_t end = Min(reach, Min(x.end, 1 - x.begin));
     const auto is_there = [&](int64_t position) { return x.begin <= position && position < x.end; };
-    for (; n < Min(begin, inputs_); ++n) fold(n, is_there(n), is_there(-n));
+    for (; n < Min(begin, reach); ++n) fold(n, is_there(n), is_there(-n));
     for (; n < end; ++n) fold(n, true, true);
-    for (; n < inputs_; ++n) fold(n, is_there(n), is_there(-n));
+    for (; n < reach; ++n) fold(n, is_there(n), is_there(-n));
     norms.Add(mirror_norms);
     return norms;
   }

@@ -49,6 +49,9 @@ CASES = [
     Case((41, 60), (5, 5), 33, strides=(2, 2)),
     Case((19, 20), (7, 7), 40, strides=(2, 1)),
     Case((90, 101), (3, 3), 3, batch=2),
+    # Planes by pairs and by strips (native/plane_walk.h), whose rows are shared.
+    Case((150, 14), (5, 5), 11),
+    Case((61, 101), (3, 3), 10),
     Case((61, 63), (11, 11), 3),
     Case((100, 120), (5, 5), 1, batch=2),
     Case((33, 35), (3, 3), 16, 3, padding="VALID"),

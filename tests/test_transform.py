@@ -22,8 +22,8 @@ from operations import BACKPROP_FILTER, BACKPROP_INPUT, FORWARD, Operands, Opera
 
 # One strip of columns and several, strips of rows, vectors of channels that are not full, a filter
 # wider than the image, a multiplier, dilation, windows that hold nothing but padding, all of some
-# rows among them; filters that are hardly worth it, and columns too few for outputs to be verified
-# together.
+# rows among them; more padding above the image than output rows, and than a strip has; filters that
+# are hardly worth it, and columns too few for outputs to be verified together.
 CASES = [
     Case((56, 57), (31, 31), 17),
     Case((48, 49), (17, 17), 30, batch=2),
@@ -38,6 +38,8 @@ CASES = [
     Case((24, 25), (21, 21), 16, padding=((23, 21), (10, 10))),
     Case((28, 29), (13, 13), 16),
     Case((100, 9), (31, 19), 16),
+    Case((20, 20), (43, 13), 16),
+    Case((47, 50), (87, 79), 16, dilations=(2, 1)),
 ]
 SMALL = CASES[1]
 # Fewer than a vector has lanes.
