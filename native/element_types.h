@@ -196,7 +196,7 @@ DEPTHWISE_INLINE void StoreVector(typename S::Element* to, typename S::Vector v,
 
 // Makes streamed stores visible to other threads before this one says that it is done.
 DEPTHWISE_INLINE void FinishStreams() {
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
   _mm_sfence();
 #endif
 }

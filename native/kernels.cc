@@ -128,13 +128,6 @@ bool IsDense(const Geometry& g, const Strides& input_strides) {
 // 3630 instead of 2680 us.
 inline constexpr double kFetchedRowsBytes = 1.5 * 1024 * 1024;
 
-// Planes are fetched ahead if they are so many that no cache keeps them, with rows so short that
-// the hardware, which sees a sequence for each row of a tile, does not follow. 16x128x56x56 3x3
-// takes 4400 instead of 6000 us from memory, and as long from the last-level cache, where fewer
-// planes and longer rows would take 10 to 20% more (Xeon, model 167).
-inline constexpr double kPlanePrefetchBytes = 32 << 20;
-inline constexpr int64_t kFetchedPlaneRowBytes = 1024;
-
 // Whether the next rows of a plan are worth fetching ahead, unless its tiles fetch for themselves.
 template <class S>
 DEPTHWISE_SMALL bool SuitsPrefetchedRows(const ForwardProblem& problem, const ForwardPlan& plan,
@@ -145,9 +138,8 @@ DEPTHWISE_SMALL bool SuitsPrefetchedRows(const ForwardProblem& problem, const Fo
   }
   if (plan.algorithm == Algorithm::kPlane) {
     const int64_t row = g.in_width * plan.period;
-    return bytes > kPlanePrefetchBytes && (plan.stream || plan.staged_bytes > 0) &&
-           RowResidues(g) == 1 && problem.input_strides.row == row &&
-           row <= kFetchedPlaneRowBytes / int64_t{sizeof(typename S::Element)};
+    return AreManyShortRows<S>(row, bytes) && (plan.stream || plan.staged_bytes > 0) &&
+           RowResidues(g) == 1 && problem.input_strides.row == row;
   }
   if (bytes <= kPrefetchBytes || plan.prefetch_tiles || plan.prefetch_images ||
       !IsDense(g, problem.input_strides)) {
@@ -211,7 +203,7 @@ DEPTHWISE_SMALL ForwardPlan Plan(const ForwardProblem& problem, const PlanOption
   plan.stream =
       bytes > options.stream_bytes && !plan.prefetch_images && IsStreamable<S>(problem, plan);
   plan.staged_bytes =
-      bytes > options.stream_bytes && !plan.stream ? StagedBytes<S>(problem, plan) : 0;
+      bytes > options.stream_bytes && !plan.stream ? StagedBytes<S>(problem, plan, bytes) : 0;
   plan.scratch_bytes += plan.staged_bytes;
   plan.prefetch_tiles = SuitsPrefetchedTiles<S>(problem, plan, options, bytes);
   // A plain store to memory waits for its line. 8x56x56x128 3x3 takes 1910 instead of 2880 us with

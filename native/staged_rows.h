@@ -68,6 +68,10 @@ class StagedRows {
   static DEPTHWISE_INLINE void StreamLine(char* to, const char* from) {
 #if defined(__AVX512F__)
     _mm512_stream_si512(reinterpret_cast<__m512i*>(to), LoadUnaligned<__m512i>(from));
+#elif defined(__AVX2__)
+    auto* const halves = reinterpret_cast<__m256i*>(to);
+    _mm256_stream_si256(halves, LoadUnaligned<__m256i>(from));
+    _mm256_stream_si256(halves + 1, LoadUnaligned<__m256i>(from + kLine / 2));
 #else
     std::memcpy(to, from, kLine);
 #endif
