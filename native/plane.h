@@ -203,11 +203,11 @@ inline bool AreManyShortRows(int64_t row, double bytes) {
 inline constexpr int64_t kMostStagedBytes = 128 * 1024;
 
 // Bytes of that buffer for a large output of a plan, or 0 if it cannot be staged: only planes are,
-// whose rows follow each other. (With a stride of 2 it took as long, wide rows of 16-bit types up to
-// a fifth longer. What is staged is computed by tiles: 3x3 takes up to 20% longer by walks that are
-// not, 5x5 10% longer to 20% less, from memory less.) With AVX2 those that are fetched ahead, too,
-// and wider than a vector: 32x128x56x56 3x3 takes 7330 instead of 10,440 us, but 8x128x56x56 up to
-// 14%, 3x1080x1920 up to 40% more (Xeon, model 167).
+// whose rows follow each other. (With a stride of 2 it took as long, wide rows of 16-bit types up
+// to a fifth longer. What is staged is computed by tiles: 3x3 takes up to 20% longer by walks that
+// are not, 5x5 10% longer to 20% less, from memory less.) With AVX2 those that are fetched ahead,
+// too, and wider than a vector: 32x128x56x56 3x3 takes 7330 instead of 10,440 us, but 8x128x56x56
+// up to 14%, 3x1080x1920 up to 40% more (Xeon, model 167).
 template <class S>
 DEPTHWISE_SMALL inline int64_t StagedBytes(const ForwardProblem& problem, const ForwardPlan& plan,
                                            double bytes) {
@@ -241,8 +241,7 @@ DEPTHWISE_SMALL inline bool PlanPlane(const ForwardProblem& problem, double limi
   const int64_t period = g.channels_last ? g.in_channels : 1;
   if (period >= kCount || in.column != period || (period > 1 && in.channel != 1)) return false;
   // Where planes fill vectors the block kernel is faster, but for the smallest filters and walks.
-  const bool suits_3x3 =
-      g.filter_height == 3 && g.filter_width == 3 && g.out_width > kCount / 2;
+  const bool suits_3x3 = g.filter_height == 3 && g.filter_width == 3 && g.out_width > kCount / 2;
   if (g.OutputChannels() >= kCount && !suits_3x3 && (period > 1 || FindWalk<S>(g) == nullptr)) {
     return false;
   }

@@ -19,9 +19,12 @@ inline constexpr int kPlaneSums = 14;
 // 480x640x3 takes 480 instead of 590 us.
 inline constexpr int kPlaneRowsOf5x5 = 8;
 
-// Only float32 has it, and larger filters with their rows in order, for the size of the package.
+// Larger filters have their rows in order (ForEachInputRowInOrder) in float32 alone, for the size
+// of the package, and so has the tile for 5x5.
 template <class S>
-inline constexpr bool kHasSpecialPlanes = kManyRegisters && sizeof(typename S::Element) == 4;
+inline constexpr bool kHasOrderedRows = sizeof(typename S::Element) == 4;
+template <class S>
+inline constexpr bool kHasSpecialPlanes = kManyRegisters && kHasOrderedRows<S>;
 
 // The filters that a tile is made for.
 enum class PlaneFilter { kAny, k3x3, k5x5 };
@@ -183,18 +186,22 @@ struct PlaneTile {
     const auto step = [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
       const A* tap = taps + r * width * arrays.taps_step;
       for (int64_t dj = 0; dj < width; ++dj, tap += arrays.taps_step) {
+        V x[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
-          V x = Load(row, dj, v, masks);
-          Pin(x);
+          x[v] = Load(row, dj, v, masks);
+          Pin(x[v]);
+        }
 #pragma GCC unroll 4
-          for (int i = decltype(first)::value; i <= decltype(last)::value; ++i) {
-            sums[i][v] += x * Channels(rows_back.From(tap, i));
-          }
+        for (int i = decltype(first)::value; i <= decltype(last)::value; ++i) {
+          V t = Channels(rows_back.From(tap, i));
+          Pin(t);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) sums[i][v] += x[v] * t;
         }
       }
     };
-    if constexpr (kHasSpecialPlanes<S>) {
+    if constexpr (kHasOrderedRows<S>) {
       if (rows_used == kRows && arrays.window_rows >= kRows) {
         return ForEachInputRowInOrder<kRows>(rows, arrays.window_rows, step);
       }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "pack.h"
+#include "strided_walk_tile.h"
 #include "walk_tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {
@@ -54,6 +55,11 @@ inline WalkArrays<S> PrepareWalks(const ForwardProblem& problem, const ForwardPl
   return arrays;
 }
 
+// The tile of a strip; with 16 registers there is one for 3x3 with a stride of 2 alone.
+template <class S, int kSize, int kStride, int kVectors>
+using WalkTile =
+    std::conditional_t<kManyRegisters, PlaneWalk<S, kSize, kStride, kVectors>, StridedWalk<S>>;
+
 // All strips of an item.
 template <class S, int kSize, int kStride, int kVectors>
 inline void WalkItem(const ForwardProblem& problem, const ForwardPlan& plan, const Item& item,
@@ -62,8 +68,8 @@ inline void WalkItem(const ForwardProblem& problem, const ForwardPlan& plan, con
   using A = typename S::Accumulator;
   constexpr int64_t kCount = kLanes<A>;
   constexpr int64_t kStrip = kVectors * kCount;
-  using Walk = PlaneWalk<S, kSize, kStride, kVectors>;
-  using RestWalk = PlaneWalk<S, kSize, kStride, 1>;
+  using Walk = WalkTile<S, kSize, kStride, kVectors>;
+  using RestWalk = WalkTile<S, kSize, kStride, 1>;
   const Geometry& g = problem.geometry;
   const Axis& rows = item.rows;
   const Strides& in = problem.input_strides;
@@ -90,7 +96,7 @@ inline void WalkItem(const ForwardProblem& problem, const ForwardPlan& plan, con
       E* const to = output + t * out.row;
       for (int64_t position = 0; position < g.out_width; position += kStrip) {
         const auto walk = [&](auto vectors, auto* masks, bool are_made) DEPTHWISE_INLINE_LAMBDA {
-          using This = PlaneWalk<S, kSize, kStride, decltype(vectors)::value>;
+          using This = WalkTile<S, kSize, kStride, decltype(vectors)::value>;
           const int64_t column = position * kStride - before;
           if (!are_made) This::MakeMasks(position, column, g.in_width, masks);
           TileRows<E> strip_rows = tile_rows;
@@ -102,19 +108,17 @@ inline void WalkItem(const ForwardProblem& problem, const ForwardPlan& plan, con
           break;
         }
         // The last strip overlaps the one before rather than being partial.
-        if (g.out_width - position <= kCount) {
+        if (kVectors > 1 && g.out_width - position <= kCount) {
           position = Max(0, g.out_width - kCount);
           walk(Size<1>{}, &rest_masks, rest_masks.position == position);
           continue;
         }
         position = Max(0, Min(position, g.out_width - kStrip));
         const int64_t column = position * kStride - before;
-        if (column >= 0 && column + Walk::kElements <= g.in_width) {
-          walk(Size<kVectors>{}, &inside_masks, inside_masks.position >= 0);
-        } else {
-          auto& masks = position == 0 ? first_masks : later_masks;
-          walk(Size<kVectors>{}, &masks, masks.position == position);
-        }
+        const bool is_inside = column >= 0 && column + Walk::kElements <= g.in_width;
+        auto& masks = is_inside ? inside_masks : position == 0 ? first_masks : later_masks;
+        walk(Size<kVectors>{}, &masks,
+             is_inside ? masks.position >= 0 : masks.position == position);
       }
     }
     ++arrays.taps;
@@ -166,11 +170,12 @@ using WalkFunction = decltype(&WalkItem<S, 3, 2, 2>);
 
 // The walk for a problem of single planes, or null: of any size with a stride, and without one
 // where rows are wider than a vector and one strip, and most of it is filled if there are 25 taps,
-// or where several strips pay. Rows of one vector are walked by pairs of planes. Other planes are
-// computed by the tiles of plane.h and by blocks.
+// or where several strips pay. Rows of one vector are walked by pairs of planes. With 16 registers
+// there is a walk for 3x3 with a stride alone. Other planes are computed by the tiles of plane.h
+// and by blocks.
 template <class S>
 inline WalkFunction<S> FindWalk(const Geometry& g) {
-  if constexpr (kManyRegisters && kHasLaneMasks<typename S::Element>) {
+  if constexpr (kHasLaneMasks<typename S::Element>) {
     constexpr int64_t kCount = kLanes<typename S::Accumulator>;
     const bool is_3x3 = g.filter_height == 3 && g.filter_width == 3;
     const bool is_5x5 = g.filter_height == 5 && g.filter_width == 5;
@@ -178,34 +183,39 @@ inline WalkFunction<S> FindWalk(const Geometry& g) {
         g.stride_height != g.stride_width) {
       return nullptr;
     }
-    const int64_t vectors = CeilDiv(g.out_width, kCount);
-    // Not where half of the lanes would be empty: without a stride blocks are as fast, and with one
-    // single planes.
-    const bool walks_pairs = kWalksPairs<S> && vectors == 1 && g.out_width > kCount / 2;
-    if (g.stride_width == 2 && !g.transposed) {
+    const bool has_stride = g.stride_width == 2 && !g.transposed;
+    if constexpr (!kManyRegisters) {
+      return is_3x3 && has_stride ? WalkItem<S, 3, 2, 1> : nullptr;
+    } else {
+      const int64_t vectors = CeilDiv(g.out_width, kCount);
+      // Not where half of the lanes would be empty: without a stride blocks are as fast, and with
+      // one single planes.
+      const bool walks_pairs = kWalksPairs<S> && vectors == 1 && g.out_width > kCount / 2;
+      if (has_stride) {
+        if constexpr (kWalksPairs<S>) {
+          if (walks_pairs) return is_3x3 ? PairWalkItem<S, 3, 2> : PairWalkItem<S, 5, 2>;
+        }
+        return is_3x3 ? WalkItem<S, 3, 2, 2> : WalkItem<S, 5, 2, 2>;
+      }
       if constexpr (kWalksPairs<S>) {
-        if (walks_pairs) return is_3x3 ? PairWalkItem<S, 3, 2> : PairWalkItem<S, 5, 2>;
+        if (g.stride_width == 1 && walks_pairs) {
+          return is_3x3 ? PairWalkItem<S, 3, 1> : PairWalkItem<S, 5, 1>;
+        }
       }
-      return is_3x3 ? WalkItem<S, 3, 2, 2> : WalkItem<S, 5, 2, 2>;
-    }
-    if constexpr (kWalksPairs<S>) {
-      if (g.stride_width == 1 && walks_pairs) {
-        return is_3x3 ? PairWalkItem<S, 3, 1> : PairWalkItem<S, 5, 1>;
+      const int64_t wide = vectors <= 2 ? 2 : 4;
+      // Three vectors of four are enough, but for 16-bit types: bfloat16 64x48x48 5x5 would take 74
+      // instead of 66 us.
+      const int64_t more = sizeof(typename S::Element) == 2 ? 1 : 0;
+      const int64_t least = is_3x3 ? kCount + 1 : wide * kCount / 4 * 3 + more;
+      if (g.stride_width != 1 || g.out_width < least) return nullptr;
+      if (vectors <= 4) {
+        if (is_3x3) return wide == 2 ? WalkItem<S, 3, 1, 2> : WalkItem<S, 3, 1, 4>;
+        return wide == 2 ? WalkItem<S, 5, 1, 2> : WalkItem<S, 5, 1, 4>;
       }
-    }
-    const int64_t wide = vectors <= 2 ? 2 : 4;
-    // Three vectors of four are enough, but for 16-bit types: bfloat16 64x48x48 5x5 would take 74
-    // instead of 66 us.
-    const int64_t more = sizeof(typename S::Element) == 2 ? 1 : 0;
-    const int64_t least = is_3x3 ? kCount + 1 : wide * kCount / 4 * 3 + more;
-    if (g.stride_width != 1 || g.out_width < least) return nullptr;
-    if (vectors <= 4) {
-      if (is_3x3) return wide == 2 ? WalkItem<S, 3, 1, 2> : WalkItem<S, 3, 1, 4>;
-      return wide == 2 ? WalkItem<S, 5, 1, 2> : WalkItem<S, 5, 1, 4>;
-    }
-    if (kHasStrips<S, 3, 1, 2> && is_3x3 && vectors <= kMostWalkedVectors &&
-        DataBytes(g, sizeof(typename S::Element)) <= kFarBytes) {
-      return WalkItem<S, 3, 1, 2>;
+      if (kHasStrips<S, 3, 1, 2> && is_3x3 && vectors <= kMostWalkedVectors &&
+          DataBytes(g, sizeof(typename S::Element)) <= kFarBytes) {
+        return WalkItem<S, 3, 1, 2>;
+      }
     }
   }
   return nullptr;

@@ -102,6 +102,33 @@ DEPTHWISE_INLINE V EverySecondPiece(V a, V b, std::integer_sequence<int, kLane..
   return Shuffle<((2 * (kLane / kPiece) + kFirst) * kPiece + kLane % kPiece)...>(a, b);
 }
 
+// Every second element of two vectors that lie one after the other, in each piece first those of
+// one, then those of the other, which is a single fast shuffle; and a vector of such lanes in the
+// order of the elements.
+template <int kFirst, class V, int... kLane>
+DEPTHWISE_INLINE V EverySecondInPieces(V a, V b, std::integer_sequence<int, kLane...>) {
+  constexpr int kCount = sizeof...(kLane), kPiece = kPieceBytes / int{sizeof(a[0])};
+  return Shuffle<(kLane / kPiece * kPiece + kLane % (kPiece / 2) * 2 + kFirst +
+                  kLane % kPiece / (kPiece / 2) * kCount)...>(a, b);
+}
+
+template <int kFirst, class V>
+DEPTHWISE_INLINE V EverySecondInPieces(V a, V b) {
+  return EverySecondInPieces<kFirst>(a, b, LanesOf<V>{});
+}
+
+template <class V, int... kLane>
+DEPTHWISE_INLINE V PiecesInOrder(V v, std::integer_sequence<int, kLane...>) {
+  constexpr int kCount = sizeof...(kLane), kHalf = kPieceBytes / int{sizeof(v[0])} / 2;
+  return Shuffle<(kLane % (kCount / 2) / kHalf * 2 * kHalf + kLane / (kCount / 2) * kHalf +
+                  kLane % kHalf)...>(v, v);
+}
+
+template <class V>
+DEPTHWISE_INLINE V PiecesInOrder(V v) {
+  return PiecesInOrder(v, LanesOf<V>{});
+}
+
 // Transposes a square of vectors: afterwards lane i of v[j] is what lane j of v[i] was. First the
 // small squares of neighbouring vectors within each piece, then the pieces.
 template <class V, int kCount>

@@ -267,11 +267,12 @@ template <class S>
 inline void RunStridedPlane(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                             int64_t end, void* scratch) {
   const Geometry& g = problem.geometry;
-  const bool is_narrow = g.out_width <= 2 * kLanes<typename S::Accumulator>;
   using enum StridedKind;
-  auto compute = g.transposed
-                     ? is_narrow ? StridedItem<S, kNarrowGradient> : StridedItem<S, kGradient>
-                     : StridedItem<S, kAny>;
+  auto compute = g.transposed ? StridedItem<S, kGradient> : StridedItem<S, kAny>;
+  if constexpr (StridedTraits<kGradient>::kVectors > 1) {
+    const bool is_narrow = g.out_width <= 2 * kLanes<typename S::Accumulator>;
+    if (g.transposed && is_narrow) compute = StridedItem<S, kNarrowGradient>;
+  }
   if (const auto walk = FindWalk<S>(g)) compute = walk;
   for (Parts parts(g, plan, begin, end); parts.AreLeft(); parts.Advance()) {
     compute(problem, plan, parts.Part(), scratch);
