@@ -220,8 +220,10 @@ DEPTHWISE_SMALL inline int64_t StagedBytes(const ForwardProblem& problem, const 
     return 0;
   }
   if (plan.period == 1 && g.filter_width == 5 && FindWalk<S>(g) != nullptr) return 0;
-  static_assert(kPlaneSums / 2 <= kPlaneRowsOf5x5 && kPlaneRows <= kPlaneRowsOf5x5);
-  const int64_t rows = row <= kLanes<typename S::Accumulator> ? kPlaneSums : kPlaneRowsOf5x5;
+  // The most of any tile: of 3x3, narrow and wide, of 5x5, and of any filter.
+  static_assert(kPlaneRows <= kPlaneRowsOf5x5);
+  const int64_t rows =
+      row <= kLanes<typename S::Accumulator> ? kPlaneSums : Max(kPlaneSums / 2, kPlaneRowsOf5x5);
   const int64_t buffer = StagedRows::BufferBytes(rows * row * int64_t{sizeof(typename S::Element)});
   return buffer <= kMostStagedBytes ? buffer : 0;
 }

@@ -185,7 +185,10 @@ inline WalkFunction<S> FindWalk(const Geometry& g) {
     }
     const bool has_stride = g.stride_width == 2 && !g.transposed;
     if constexpr (!kManyRegisters) {
-      return is_3x3 && has_stride ? WalkItem<S, 3, 2, 1> : nullptr;
+      // Only float32, for the size of the package.
+      if constexpr (sizeof(typename S::Element) == 4) {
+        if (is_3x3 && has_stride) return WalkItem<S, 3, 2, 1>;
+      }
     } else {
       const int64_t vectors = CeilDiv(g.out_width, kCount);
       // Not where half of the lanes would be empty: without a stride blocks are as fast, and with
