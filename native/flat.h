@@ -202,8 +202,10 @@ DEPTHWISE_INLINE void CopyPixels(typename S::Accumulator* to, const typename S::
                                  int64_t count, int64_t step, int64_t channels, int64_t copies) {
   using V = typename S::Vector;
   constexpr int kCount = kLanes<typename S::Accumulator>;
-  typename IndexOf<typename S::Accumulator>::Type source;
-  for (int lane = 0; lane < kCount; ++lane) source[lane] = lane / static_cast<int>(copies);
+  typename IndexOf<typename S::Accumulator>::Type source{};
+  if (copies > 1) {
+    for (int lane = 0; lane < kCount; ++lane) source[lane] = lane / static_cast<int>(copies);
+  }
   const auto store = [&](V pixel) DEPTHWISE_INLINE_LAMBDA {
     StoreUnaligned(to, copies == 1 ? pixel : Permute(pixel, source));
     to += channels * copies;
@@ -310,9 +312,8 @@ inline void FlatItem(const ForwardProblem& problem, const ForwardPlan& plan, con
 
   const bool strided = g.stride_width > 1 && !g.transposed;
   const int64_t reach = (g.filter_width - 1) * g.dilation_width;
-  // Whole patterns, so that the last vector of a row may be read whole.
   A* const buffer = bias + pattern_step;
-  const int64_t buffer_step = CeilDiv(plan.strip_columns * plan.period, kCount) * kCount;
+  const int64_t buffer_step = plan.strip_columns * plan.period;  // whole patterns, of vectors
   const int64_t out_row_step = rows.out_step * out.row;
   const FlatArrays<Computed> arrays{
       .taps = filter,

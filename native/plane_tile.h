@@ -11,7 +11,8 @@ namespace depthwise::DEPTHWISE_ISA {
 inline constexpr int kPlaneRows = 4;
 inline constexpr int kPlaneVectors = kManyRegisters ? 4 : 2;
 
-// The sums of a tile for 3x3: as many rows of one vector, or half of them of two.
+// The sums of a tile for 3x3: as many rows of one vector, or half of them of two. With 16
+// registers, nine of which hold the taps, half of them of one.
 inline constexpr int kPlaneSums = 14;
 
 // Rows of two vectors for 5x5. Neighbouring columns seldom lie in one cache line, so that a load

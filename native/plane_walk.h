@@ -1,6 +1,6 @@
 // Planes (NCHW) of 3x3 and 5x5 taps, without strides or with one of 2 along both axes, by walks
-// down strips of outputs (walk_tile.h): which problems suit, and how their planes are cut into
-// strips. Called by plane.h and strided_plane.h.
+// down strips of outputs (walk_tile.h, strided_walk_tile.h): which problems suit, and how their
+// planes are cut into strips. Called by plane.h and strided_plane.h.
 #pragma once
 
 #include "pack.h"
@@ -68,6 +68,7 @@ inline void WalkItem(const ForwardProblem& problem, const ForwardPlan& plan, con
   using A = typename S::Accumulator;
   constexpr int64_t kCount = kLanes<A>;
   constexpr int64_t kStrip = kVectors * kCount;
+  static_assert(kManyRegisters || (kSize == 3 && kStride == 2 && kVectors == 1));
   using Walk = WalkTile<S, kSize, kStride, kVectors>;
   using RestWalk = WalkTile<S, kSize, kStride, 1>;
   const Geometry& g = problem.geometry;
@@ -108,10 +109,12 @@ inline void WalkItem(const ForwardProblem& problem, const ForwardPlan& plan, con
           break;
         }
         // The last strip overlaps the one before rather than being partial.
-        if (kVectors > 1 && g.out_width - position <= kCount) {
-          position = Max(0, g.out_width - kCount);
-          walk(Size<1>{}, &rest_masks, rest_masks.position == position);
-          continue;
+        if constexpr (kVectors > 1) {
+          if (g.out_width - position <= kCount) {
+            position = Max(0, g.out_width - kCount);
+            walk(Size<1>{}, &rest_masks, rest_masks.position == position);
+            continue;
+          }
         }
         position = Max(0, Min(position, g.out_width - kStrip));
         const int64_t column = position * kStride - before;
@@ -171,8 +174,8 @@ using WalkFunction = decltype(&WalkItem<S, 3, 2, 2>);
 // The walk for a problem of single planes, or null: of any size with a stride, and without one
 // where rows are wider than a vector and one strip, and most of it is filled if there are 25 taps,
 // or where several strips pay. Rows of one vector are walked by pairs of planes. With 16 registers
-// there is a walk for 3x3 with a stride alone. Other planes are computed by the tiles of plane.h
-// and by blocks.
+// there is a walk for 3x3 with a stride in float32 alone. Other planes are computed by the tiles of
+// plane.h and by blocks.
 template <class S>
 inline WalkFunction<S> FindWalk(const Geometry& g) {
   if constexpr (kHasLaneMasks<typename S::Element>) {

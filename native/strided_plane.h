@@ -1,5 +1,5 @@
 // The kernel for planes (NCHW) with a stride of 2 along the width, and for their input gradients,
-// in place; 3x3 and 5x5 with that stride along both axes are plane_walk.h. A vector holds
+// in place; 3x3 and 5x5 with that stride along both axes are mostly plane_walk.h. A vector holds
 // neighbouring outputs, which meet every second column of the input: so two vectors are loaded and
 // the even lanes taken, or the odd. In a gradient the even columns of the output meet other taps
 // than the odd: a vector of each is computed, and both are stored as two of neighbouring columns.

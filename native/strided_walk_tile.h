@@ -80,7 +80,10 @@ struct StridedWalk {
                             [&](V x, int dj) DEPTHWISE_INLINE_LAMBDA { sum += x * taps[1][dj]; });
       }
     };
-    const int64_t inside_begin = Max(1, (rows.row_begin + 1) / 2), inside_end = rows.row_end / 2;
+    // Where both rows are inside the image nothing has to be checked. (Rows of a strip that lies in
+    // the padding may begin, and end, beyond it.)
+    const int64_t inside_begin = Max(1, (rows.row_begin + 1) / 2);
+    const int64_t inside_end = Min(rows_used, rows.row_end / 2);
     int64_t i = 0;
     for (; i < Min(rows_used + 1, inside_begin); ++i) step(i, Size<0>{});
     for (; i < inside_end; ++i) step(i, Size<1>{});

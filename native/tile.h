@@ -3,8 +3,8 @@
 //
 // Every tile accumulates in registers, the taps of an output in (di, dj) order with one fused
 // multiply-add each, so that all tiles agree bit for bit. With 32 registers 2 x 7 and 4 x 3 tiles
-// leave room for the taps and the input; two rows of 12 or more spill. With 16, 2 x 4 and 4 x 2. A
-// tall tile of 7 x 7 has three rows in registers at a time.
+// leave room for the taps and the input; two rows of 12 or more spill. With 16, 2 x 4 and 4 x 2,
+// and beside all taps of 3x3 7 x 1. A tall tile of 7 x 7 has three rows in registers at a time.
 #pragma once
 
 #include <utility>

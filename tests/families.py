@@ -230,6 +230,8 @@ def walk_cases() -> Iterator[Case]:
     yield Case((9, 70), (5, 5), 20, strides=(2, 2), padding=((9, 0), (75, 40)))
     yield Case((41, 140), (5, 5), 3, strides=(2, 2))
     yield Case((41, 101), (3, 3), 2, strides=(2, 2))
+    # Strips that lie in the padding above.
+    yield Case((5, 40), (3, 3), 3, strides=(2, 2), padding=((50, 0), (1, 1)))
 
 
 def degenerate_cases() -> Iterator[Case]:
