@@ -20,9 +20,10 @@ def _layer(size: int, channels: int, filter_size: int, **options: Any) -> Case:
     return Case(options.pop("batch", 1), size, size, channels, filter_size, filter_size, **options)
 
 
-def _image(height: int, width: int, channels: int, filter_size: int) -> Case:
-    """A picture that is filtered: every colour by the same taps."""
-    return Case(1, height, width, channels, filter_size, filter_size, same_filter=channels > 1)
+def _image(height: int, width: int, channels: int, filter_size: int, stride: int = 1) -> Case:
+    """A picture that is filtered: every colour by the same taps. With a stride it gets smaller."""
+    sizes = (1, height, width, channels, filter_size, filter_size)
+    return Case(*sizes, stride=stride, same_filter=channels > 1)
 
 
 _FORWARD: dict[str, tuple[Case, ...]] = {
@@ -98,9 +99,11 @@ _FORWARD: dict[str, tuple[Case, ...]] = {
     "Images": (
         _image(480, 640, 1, 3),
         _image(480, 640, 3, 5),
+        _image(480, 640, 3, 5, stride=2),
         _image(480, 640, 4, 7),
         _image(1080, 1920, 1, 3),
         _image(1080, 1920, 1, 15),
+        _image(1080, 1920, 3, 3, stride=2),
         _image(1080, 1920, 3, 5),
         _image(1080, 1920, 3, 21),
         _image(1080, 1920, 4, 3),
