@@ -8,6 +8,7 @@
 
 #include "filter_gradient.h"
 #include "flat.h"
+#include "flat_pack.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
