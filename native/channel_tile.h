@@ -239,9 +239,13 @@ struct ChannelTile {
       dj += kTaps;
       row += kTaps * unit_step;
     };
-    while (tap_end - dj >= Load::kMostTaps) add(Size<Load::kMostTaps>{});
+    // Partial tiles but of float32 have at most 4, for the size of the package: 5x5x512 7x7 of
+    // bfloat16 takes 10% longer (Xeon, model 167).
+    constexpr int kAll = Load::kMostTaps;
+    constexpr int kMost = kPartial && sizeof(E) != 4 && kAll > 4 ? 4 : kAll;
+    while (tap_end - dj >= kMost) add(Size<kMost>{});
     const int64_t rest = Max(0, tap_end - dj);
-    if constexpr (Load::kMostTaps > 4) {
+    if constexpr (kMost > 4) {
       if (rest & 4) add(Size<4>{});
     }
     if (rest & 2) add(Size<2>{});

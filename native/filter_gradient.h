@@ -108,8 +108,9 @@ DEPTHWISE_INLINE void ForEachStrip(const Geometry& g, const FilterGradientPlan& 
 
 template <class S>
 inline bool IsReadInPlace(const FilterGradientProblem& problem) {
-  return !kIsPackedOnly<S> && problem.geometry.channels_last &&
-         problem.geometry.channel_multiplier == 1 && problem.input_strides.channel == 1 &&
+  const Geometry& g = problem.geometry;
+  return HasGradientTileInPlace<S>(g.filter_width) && g.channels_last &&
+         g.channel_multiplier == 1 && problem.input_strides.channel == 1 &&
          problem.out_backprop_strides.channel == 1;
 }
 

@@ -13,6 +13,7 @@
 #include "flat.h"
 #include "flat_filter_gradient.h"
 #include "narrow_plane.h"
+#include "permuted.h"
 #include "plane.h"
 #include "strided_plane.h"
 #include "transform.h"
@@ -109,6 +110,7 @@ DEPTHWISE_SMALL bool IsStreamable(const ForwardProblem& problem, const ForwardPl
   const Geometry& g = problem.geometry;
   const Strides& out = problem.output_strides;
   const bool by_channels = g.channels_last && g.OutputChannels() >= kLine;
+  if (plan.algorithm == Algorithm::kPermuted && !FillsVectors<S>(g)) return false;
   return kCanStream<S> && reinterpret_cast<uintptr_t>(problem.output) % 64 == 0 &&
          out.batch % kLine == 0 && out.row % kLine == 0 &&
          (!by_channels || g.OutputChannels() % kLine == 0) &&
@@ -169,6 +171,7 @@ DEPTHWISE_SMALL ForwardPlan PlanSums(const ForwardProblem& problem, const PlanOp
   const bool is_packed =
       PlanNarrowPlane<S>(problem, &plan) || PlanPlane<S>(problem, kScratchBytes, &plan) ||
       PlanStridedPlane<S>(problem, kScratchBytes, &plan) ||
+      PlanPermuted<S>(problem, kScratchBytes, &plan) ||
       PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan);
   const bool is_finite = !is_packed || AreFiniteTaps<S>(g, problem.filter);
   // The definition is needed for all outputs where zeros lie between the columns too.
@@ -238,6 +241,9 @@ void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, 
       if constexpr (kHasLaneMasks<typename S::Element>) {
         RunStridedPlane<S>(problem, plan, begin, end, scratch);
       }
+      break;
+    case Algorithm::kPermuted:
+      if constexpr (kHasPermuted<S>) RunPermuted<S>(problem, plan, begin, end, scratch);
       break;
     case Algorithm::kFlat: RunFlat<S>(problem, plan, begin, end, scratch); break;
     case Algorithm::kTransform: RunTransform<S>(problem, plan, begin, end, scratch); break;

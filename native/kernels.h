@@ -35,6 +35,7 @@ enum class Algorithm : int {
   kPlane,         // plane.h: rows of NCHW and of few channels in place
   kStridedPlane,  // strided_plane.h: NCHW with a stride of 2, in place
   kNarrowPlane,   // narrow_plane.h: NCHW with two rows in a vector
+  kPermuted,      // permuted.h: few channels with a stride or a multiplier, in place
   kFlat,          // flat.h: packed rows as flat sequences, for few channels
   kTransform,     // transform.h: packed, large filters by Fourier transforms along the width
   kDefinition,    // definition.h: one output at a time

@@ -26,6 +26,10 @@ struct StridedTraits {
 };
 inline constexpr int kMostStridedVectors = 2;
 
+// Whether there is a tile for any filter on few planes, which permuted.h has faster with AVX-512.
+template <class S>
+inline constexpr bool kHasStridedPlanes = kVectorBytes == 32;
+
 // What one item needs to know of its arrays; steps in elements. A position is an output column or,
 // of a gradient, a pair of them.
 template <class S>
@@ -268,7 +272,10 @@ inline void RunStridedPlane(const ForwardProblem& problem, const ForwardPlan& pl
                             int64_t end, void* scratch) {
   const Geometry& g = problem.geometry;
   using enum StridedKind;
-  auto compute = g.transposed ? StridedItem<S, kGradient> : StridedItem<S, kAny>;
+  auto compute = StridedItem<S, kGradient>;
+  if constexpr (kHasStridedPlanes<S>) {
+    if (!g.transposed) compute = StridedItem<S, kAny>;
+  }
   if constexpr (StridedTraits<kGradient>::kVectors > 1) {
     const bool is_narrow = g.out_width <= 2 * kLanes<typename S::Accumulator>;
     if (g.transposed && is_narrow) compute = StridedItem<S, kNarrowGradient>;
@@ -296,10 +303,12 @@ DEPTHWISE_SMALL inline bool PlanStridedPlane(const ForwardProblem& problem, doub
   // 9x9.
   const double taps = static_cast<double>(g.filter_height) * g.filter_width;
   const bool is_wide = g.out_width > kCount / 2;
+  const bool is_walked = FindWalk<S>(g) != nullptr;
   const bool suits = g.transposed
                          ? (taps <= 9 && is_wide) || (taps <= 25 && g.out_width > 2 * kCount)
-                         : FindWalk<S>(g) != nullptr && is_wide;
-  if (g.OutputChannels() >= kCount && !suits) return false;
+                         : is_walked && is_wide;
+  const bool has_tile = g.transposed || is_walked || kHasStridedPlanes<S>;
+  if (!has_tile || (!suits && g.OutputChannels() >= kCount)) return false;
   const double vectors = MaxPackedTaps(g) + 1;
   const double masks =
       2 * (g.filter_width + 1.0) * kMostStridedVectors * double{sizeof(LaneMask<E>)};

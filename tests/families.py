@@ -234,6 +234,26 @@ def walk_cases() -> Iterator[Case]:
     yield Case((5, 40), (3, 3), 3, strides=(2, 2), padding=((50, 0), (1, 1)))
 
 
+def permuted_cases() -> Iterator[Case]:
+    """Yield few channels that strides or multipliers take from two vectors (native/permuted.h)."""
+    for channels in (2, 3, 4, 5, 7, 9, 14):
+        yield Case((11, 75), (3, 3), channels, strides=(2, 2), batch=2)
+        yield Case((7, 41), (4, 6), channels, strides=(3, 3), padding=((2, 1), (0, 7)))
+        yield Case((6, 33), (2, 3), channels, strides=(1, 4), padding="VALID")
+    for channels, multiplier in ((1, 2), (1, 8), (1, 13), (2, 3), (3, 2), (3, 5), (5, 3)):
+        yield Case((7, 60), (3, 3), channels, multiplier)
+        yield Case((6, 47), (5, 7), channels, multiplier, strides=(2, 2), padding="VALID")
+        yield Case((5, 40), (2, 11), channels, multiplier, dilations=(1, 3))
+    # Single planes, of fewer than a vector and of one more.
+    for stride in (2, 3, 5):
+        yield Case((13, 140), (7, 7), 5, strides=(stride, stride))
+        yield Case((8, 23), (4, 4), 2, 3, strides=(2, stride), padding=((1, 0), (3, 2)))
+    # Rows that begin with more tiles in the padding than have their masks kept, and long taps.
+    yield Case((5, 30), (3, 3), 3, strides=(2, 2), padding=((0, 2), (160, 90)))
+    yield Case((4, 300), (2, 130), 3, strides=(2, 2))
+    yield Case((3, 9), (2, 40), 2, 2, padding=((0, 1), (20, 19)))
+
+
 def degenerate_cases() -> Iterator[Case]:
     yield Case((1, 1), (1, 1), 1)
     yield Case((1, 1), (3, 3), 1, 8)
@@ -373,6 +393,7 @@ def all_cases() -> list[Case]:
         padding_cases,
         row_cases,
         walk_cases,
+        permuted_cases,
         degenerate_cases,
         large_cases,
         tall_tile_cases,
