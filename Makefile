@@ -90,7 +90,7 @@ sanitize: sanitizer-build  ## self-test and kernel tests under GCC's sanitizers
 	cp src/depthwise/*.py $(SANITIZED)/depthwise/
 	LD_PRELOAD='$(SANITIZER_LIBRARIES)' ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=$(SANITIZED) \
-	  $(BIN)/pytest -p no:faulthandler --capture=sys \
+	  $(BIN)/pytest -p no:faulthandler -p no:cacheprovider --capture=sys \
 	  -k '$(BEST_ISA) and not (test_random_values and float16)' \
 	  tests/test_exact.py tests/test_strips.py tests/test_transform.py::test_random_values
 

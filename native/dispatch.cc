@@ -76,12 +76,12 @@ int ThreadsFor(const Geometry& g) {
   return multiply_adds < kParallelMultiplyAdds ? 1 : GetNumThreads();
 }
 
-// A problem as the kernels are made for it. Tiles lie along the width, so that of images with one
-// column each would have a single output: those are turned by 90 degrees. Of one channel both
-// layouts are the same, and planes have more kernels. `others` are the strides besides those of the
-// input.
+// The same problem in the form that has the best kernels. Tiles lie along the width, so that of
+// images with one column each would have a single output: those are turned by 90 degrees. Of one
+// channel both layouts are the same, and planes have more kernels. `others` are the strides besides
+// those of the input.
 template <class Problem>
-Problem AsPlanes(Problem problem, Strides Problem::*others) {
+Problem Normalized(Problem problem, Strides Problem::*others) {
   Geometry& g = problem.geometry;
   if (g.in_channels == 1 && g.channel_multiplier == 1 && g.channels_last) {
     g.channels_last = false;
@@ -201,7 +201,7 @@ bool AlignsWithInput(const Geometry& g, double result_bytes) {
 }
 
 void Forward(DType dtype, const ForwardProblem& given) {
-  const ForwardProblem problem = AsPlanes(given, &ForwardProblem::output_strides);
+  const ForwardProblem problem = Normalized(given, &ForwardProblem::output_strides);
   const Geometry& g = problem.geometry;
   if (g.batch == 0 || g.out_height == 0 || g.out_width == 0) return;
   const size_t element_size = kElementSize[static_cast<int>(dtype)];
@@ -240,7 +240,7 @@ void Forward(DType dtype, const ForwardProblem& given) {
 
 void FilterGradient(DType dtype, const FilterGradientProblem& given) {
   const FilterGradientProblem problem =
-      AsPlanes(given, &FilterGradientProblem::out_backprop_strides);
+      Normalized(given, &FilterGradientProblem::out_backprop_strides);
   const Geometry& g = problem.geometry;
   const int64_t taps = g.filter_height * g.filter_width;
   const auto count = static_cast<size_t>(taps * g.OutputChannels());

@@ -58,11 +58,10 @@ class EndMasks {
 
   __attribute__((noinline)) void Make(int64_t place, int64_t vectors, int64_t vector_step,
                                       LaneMask<E>* masks) const {
-    constexpr int64_t kCount = kLanes<typename S::Accumulator>;
     for (int64_t dj = 0; dj < filter_width_; ++dj) {
       for (int64_t v = 0; v < vectors; ++v) {
         const int64_t at = place - before_ + dj * tap_step_ + v * vector_step;
-        *masks++ = LanesBetween<E>(Min(kCount, Max(0, -at)), Min(kCount, Max(0, in_size_ - at)));
+        *masks++ = LanesInside<S>(at, in_size_);
       }
     }
   }

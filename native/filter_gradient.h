@@ -1,5 +1,6 @@
-// The filter gradient for a vector of channels or more. NHWC is read in place; NCHW, multipliers
-// and unusual layouts are packed as for the block kernel, input and out_backprop both. Either way
+// The filter gradient for a vector of channels or more. NHWC is read in place; NCHW, multipliers,
+// unusual layouts and most 16-bit ones are packed as for the block kernel, input and out_backprop
+// both. Either way
 // the same tile meets the same numbers in the same order, so that the memory layout changes no bit.
 //
 // The sum over batch, height and width is blocked, since the error of a plain one grows with its
@@ -109,9 +110,8 @@ DEPTHWISE_INLINE void ForEachStrip(const Geometry& g, const FilterGradientPlan& 
 template <class S>
 inline bool IsReadInPlace(const FilterGradientProblem& problem) {
   const Geometry& g = problem.geometry;
-  return HasGradientTileInPlace<S>(g.filter_width) && g.channels_last &&
-         g.channel_multiplier == 1 && problem.input_strides.channel == 1 &&
-         problem.out_backprop_strides.channel == 1;
+  return IsWidthReadInPlace<S>(g.filter_width) && g.channels_last && g.channel_multiplier == 1 &&
+         problem.input_strides.channel == 1 && problem.out_backprop_strides.channel == 1;
 }
 
 template <class S>

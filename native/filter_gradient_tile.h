@@ -306,17 +306,16 @@ using FilterGradientColumnsFunction = decltype(&FilterGradientColumns<S, 0>);
 // for others, to save 67 kB of code: 5x5 takes 2 to 11% longer, 7x7 as long, with AVX2 and bfloat16
 // a third less, 2x2 1.7 times as long (Xeon, model 167). 3x3 would take more than twice as long.
 template <class S>
-DEPTHWISE_INLINE bool HasGradientTileInPlace(int64_t width) {
-  if constexpr (kIsPackedOnly<S>) return false;
-  return sizeof(typename S::Element) == sizeof(typename S::Accumulator) ||
-         (kHasSpecialTiles && width == 3);
+inline constexpr bool kReadsAnyWidthInPlace =
+    sizeof(typename S::Element) == sizeof(typename S::Accumulator);
+template <class S>
+DEPTHWISE_INLINE bool IsWidthReadInPlace(int64_t width) {
+  return !kIsPackedOnly<S> && (kReadsAnyWidthInPlace<S> || width == 3);
 }
 
 template <class S>
 inline FilterGradientColumnsFunction<S> FindFilterGradientColumns(int64_t width) {
-  if constexpr (sizeof(typename S::Element) < sizeof(typename S::Accumulator)) {
-    return FilterGradientColumns<S, 3>;
-  }
+  if constexpr (!kReadsAnyWidthInPlace<S>) return FilterGradientColumns<S, 3>;
   if constexpr (kHasSpecialTiles) {
     if (width == 3) return FilterGradientColumns<S, 3>;
   }

@@ -110,6 +110,7 @@ DEPTHWISE_SMALL bool IsStreamable(const ForwardProblem& problem, const ForwardPl
   const Geometry& g = problem.geometry;
   const Strides& out = problem.output_strides;
   const bool by_channels = g.channels_last && g.OutputChannels() >= kLine;
+  // Vectors of fewer lanes begin within lines.
   if (plan.algorithm == Algorithm::kPermuted && !FillsVectors<S>(g)) return false;
   return kCanStream<S> && reinterpret_cast<uintptr_t>(problem.output) % 64 == 0 &&
          out.batch % kLine == 0 && out.row % kLine == 0 &&

@@ -1,5 +1,5 @@
-// Packing: filters become vectors of accumulators, for direct.h, block.h and flat.h; a ring keeps
-// the packed input rows that a few output rows need, for the last two.
+// Packing: filters become vectors of accumulators, for all kernels but definition.h; a ring keeps
+// the packed input rows that a few output rows need, for block.h and flat.h.
 #pragma once
 
 #include "element_types.h"

@@ -10,23 +10,27 @@
 // and written in sequence.
 #pragma once
 
+#include <type_traits>
+
 #include "pack.h"
 #include "shuffle.h"
 #include "tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// Where two vectors are permuted at a time, and loads have masks. With AVX2, where that takes four
+// Where two vectors are permuted at a time, and loads have masks. With AVX2, where that takes three
 // instructions, only in float32.
 template <class S>
 inline constexpr bool kHasPermuted =
     kHasLaneMasks<typename S::Element> && (kVectorBytes == 64 || sizeof(typename S::Element) == 4);
 
 // The tiles: output rows, vectors along the width inside the image, and at its ends, where narrow
-// images lie as a whole.
+// images lie as a whole. Four rows of four are 16 sums, with eight vectors of the input, a
+// permutation and what it makes of them in 32 registers.
 inline constexpr int kPermutedRows = kManyRegisters ? 4 : 2;
 inline constexpr int kPermutedVectors = kManyRegisters ? 4 : 2, kPermutedEndVectors = 2;
-// Tiles at the ends of a row whose masks are kept.
+// Tiles at the ends of a row whose masks are kept: one or two at the first, and as many at the last
+// as cover a tile of the inside and what it reads beyond its outputs.
 inline constexpr int64_t kKeptEnds = 6;
 
 // How vectors lie on rows; steps in elements.
@@ -63,10 +67,10 @@ struct PermutedArrays {
   int64_t out_row_step;
   bool stream;
 
+  int64_t Loads() const { return CeilDiv(filter_width, layout.together); }  // of a vector, in pairs
   // Elements of a row, from what the first tap meets on, that a tile of so many vectors loads.
   int64_t Reach(int64_t vectors) const {
-    const int64_t loads = CeilDiv(filter_width, layout.together);
-    return ((loads - 1) * layout.together * layout.tap_step) + (vectors - 1) * layout.in_step +
+    return (Loads() - 1) * layout.together * layout.tap_step + (vectors - 1) * layout.in_step +
            2 * kLanes<typename S::Accumulator>;
   }
 };
@@ -139,8 +143,8 @@ struct PermutedTile {
         b[v] = Load(from + kCount, mask);
       }
       row += layout.together * layout.tap_step;
-      for (int64_t k = 0; k < Min(left, layout.together); ++k, tap += kCount) {
-        const auto source = arrays.sources[k];
+      for (int64_t dj = 0; dj < Min(left, layout.together); ++dj, tap += kCount) {
+        const auto source = arrays.sources[dj];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
           V x = PermuteTwo(a[v], b[v], source);
@@ -155,18 +159,29 @@ struct PermutedTile {
   }
 };
 
-// Fills the permutations: output lane by lane, which element after those of tap 0 of the first.
+// The index with which PermuteTwo() takes lane i of the lanes of a, followed by those of b. Those
+// of b have its sign set, too, of which AVX-512 takes no notice.
 template <class A>
-inline void MakeSources(const PermutedLayout& layout, int64_t multiplier,
-                        typename IndexOf<A>::Type* sources) {
-  for (int64_t k = 0; k < layout.together; ++k) {
+DEPTHWISE_INLINE auto IndexOfTwo(int64_t i) {
+  using Index = std::remove_reference_t<decltype(typename IndexOf<A>::Type{}[0])>;
+  constexpr auto kOfSecond = static_cast<Index>(int64_t{1} << (8 * sizeof(Index) - 1));
+  return static_cast<Index>(static_cast<Index>(i) | (i >= kLanes<A> ? kOfSecond : 0));
+}
+
+// Fills the permutations: of lane after lane, which element of the two vectors it takes.
+template <class A>
+inline void MakeSources(const PermutedLayout& layout, typename IndexOf<A>::Type* sources) {
+  const int64_t copies = layout.period / layout.channels;
+  for (int64_t dj = 0; dj < layout.together; ++dj) {
     typename IndexOf<A>::Type source{};
-    for (int64_t lane = 0; lane < layout.out_step; ++lane) {
-      const int64_t at = lane / layout.period * layout.pixel_step +
-                         lane % layout.period / multiplier + k * layout.tap_step;
-      source[lane] = IndexOfTwo<std::remove_reference_t<decltype(source[0])>>(at);
+    int64_t lane = 0;
+    for (int64_t pixel = 0; pixel < layout.pixels; ++pixel) {
+      for (int64_t k = 0; k < layout.channels; ++k) {
+        const auto index = IndexOfTwo<A>(pixel * layout.pixel_step + k + dj * layout.tap_step);
+        for (int64_t q = 0; q < copies; ++q) source[lane++] = index;
+      }
     }
-    sources[k] = source;
+    sources[dj] = source;
   }
 }
 
@@ -180,8 +195,7 @@ inline void MakePermutedMasks(const PermutedArrays<S>& arrays, int64_t first_ele
       for (int64_t half = 0; half < 2; ++half) {
         const int64_t at =
             first_element + dj * layout.tap_step + v * layout.in_step + half * kCount;
-        *mask++ = LanesBetween<typename S::Element>(Min(kCount, Max(0, -at)),
-                                                    Min(kCount, Max(0, arrays.in_size - at)));
+        *mask++ = LanesInside<S>(at, arrays.in_size);
       }
     }
   }
@@ -200,20 +214,18 @@ inline void PermutedItem(const ForwardProblem& problem, const ForwardPlan& plan,
   const Strides& in = problem.input_strides;
   const Strides& out = problem.output_strides;
   const PermutedLayout layout(g, kCount);
-  // Of planes the taps of a vector of channels are packed at a time, from which each takes its own.
-  const int64_t first_channel = g.channels_last ? 0 : item.block * kCount;
-  const int64_t planes = g.channels_last ? 1 : Min(kCount, g.OutputChannels() - first_channel);
+  // The taps of all planes are packed as those of a vector, from which each takes its own.
+  const int64_t planes = g.channels_last ? 1 : g.OutputChannels();
   const int64_t taps_size = (rows.window * g.filter_width + 1) * kCount;  // and the bias
 
   auto* const sources = static_cast<Lanes*>(scratch);
-  MakeSources<A>(layout, g.channels_last ? g.channel_multiplier : 1, sources);
+  MakeSources<A>(layout, sources);
   A* const packed = reinterpret_cast<A*>(sources + layout.together);
   A* const taps = g.channels_last ? packed : packed + taps_size;
-  const int64_t channels = g.channels_last ? layout.period : planes;
+  const int64_t channels = g.OutputChannels();
   const int64_t period = g.channels_last ? layout.period : kCount;
-  PackFilter<S>(problem, rows, TapsOf(ColumnSizes(g), 0), first_channel, channels, period, 1,
-                packed);
-  PackBias<S>(problem, first_channel, channels, period, 1, packed + taps_size - kCount);
+  PackFilter<S>(problem, rows, TapsOf(ColumnSizes(g), 0), 0, channels, period, 1, packed);
+  PackBias<S>(problem, 0, channels, period, 1, packed + taps_size - kCount);
   const PermutedArrays<S> arrays{
       .layout = layout,
       .sources = sources,
@@ -230,17 +242,16 @@ inline void PermutedItem(const ForwardProblem& problem, const ForwardPlan& plan,
   auto* mask_memory = reinterpret_cast<LaneMask<E>*>(taps + taps_size);
   for (auto& masks : kept) {
     masks.masks = mask_memory;
-    mask_memory += CeilDiv(g.filter_width, layout.together) * kPermutedEndVectors * 2;
+    mask_memory += arrays.Loads() * kPermutedEndVectors * 2;
   }
   const int64_t reach = arrays.Reach(kPermutedVectors);
   const int64_t rows_together = RowsTogether(rows.stride, rows.window, kPermutedRows);
-  for (int64_t plane = 0; plane < planes; ++plane) {
+  for (int64_t channel = 0; channel < planes; ++channel) {
     if (!g.channels_last) {
       for (int64_t k = 0; k < taps_size; k += kCount) {
-        StoreUnaligned(taps + k, packed[k + plane] - V{});
+        StoreUnaligned(taps + k, packed[k + channel] - V{});
       }
     }
-    const int64_t channel = first_channel + plane;
     const E* image = static_cast<const E*>(problem.input) + item.b * in.batch +
                      channel / g.channel_multiplier * in.channel;
     E* output = static_cast<E*>(problem.output) + item.b * out.batch + channel * out.channel;
@@ -292,7 +303,7 @@ DEPTHWISE_SMALL inline bool SuitsPermuted(const Geometry& g, const PermutedLayou
   const double taps = static_cast<double>(g.filter_height) * g.filter_width;
   const bool has_stride = g.stride_width > 1;
   if (kVectorBytes == 32) return has_stride && taps <= 16;
-  if (sizeof(typename S::Element) == 8 && taps > 49) return false;
+  if (sizeof(typename S::Element) == 8 && taps > 49 && g.stride_width != 2) return false;
   return has_stride || HasFewTaps(g) || 4 * layout.out_step >= 3 * kCount;
 }
 
@@ -324,7 +335,7 @@ DEPTHWISE_SMALL inline bool PlanPermuted(const ForwardProblem& problem, double l
                        double{sizeof(LaneMask<typename S::Element>)};
   if (vectors * kVectorBytes + masks > limit) return false;
   plan->algorithm = Algorithm::kPermuted;
-  plan->blocks = g.channels_last ? 1 : CeilDiv(g.OutputChannels(), kCount);
+  plan->blocks = 1;
   plan->scratch_bytes = static_cast<int64_t>(vectors * kVectorBytes + masks);
   return true;
 }

@@ -100,7 +100,7 @@ inline PlaneRowsChoice<S> ChoosePlaneRows(const Geometry& g) {
       return {kPlaneSums, compute, compute};
     }
   }
-  if constexpr (kHasSpecialPlanes<S>) {
+  if constexpr (kHas5x5Planes<S, kSeveral>) {
     if (g.filter_width == 5 && g.filter_height == 5) {
       return {kPlaneRowsOf5x5, PlaneRows<S, kPlaneRowsOf5x5, 2, k5x5, kSeveral>, any};
     }

@@ -89,22 +89,13 @@ DEPTHWISE_INLINE Vec<double> PermuteTwo(Vec<double> a, Vec<double> b, Vec<int64_
   return _mm512_permutex2var_pd(a, reinterpret_cast<__m512i>(index), b);
 }
 #elif defined(__AVX2__)
-// The same, of an index whose sign says that a lane is one of b.
+// The same without a mask, of an index whose sign says that a lane is one of b.
 DEPTHWISE_INLINE Vec<float> PermuteTwo(Vec<float> a, Vec<float> b, Vec<int32_t> index) {
   const auto lanes = reinterpret_cast<__m256i>(index);
   return _mm256_blendv_ps(_mm256_permutevar8x32_ps(a, lanes), _mm256_permutevar8x32_ps(b, lanes),
                           _mm256_castsi256_ps(lanes));
 }
 #endif
-
-// The index with which PermuteTwo() takes lane i of the lanes of a, followed by those of b: those
-// of b have its sign set, too, of which AVX-512 takes no notice.
-template <class Index>
-DEPTHWISE_INLINE Index IndexOfTwo(int64_t i) {
-  constexpr int64_t kCount = kVectorBytes / int64_t{sizeof(Index)};
-  constexpr Index kOfSecond = static_cast<Index>(int64_t{1} << (8 * sizeof(Index) - 1));
-  return static_cast<Index>(i) | (i >= kCount ? kOfSecond : 0);
-}
 
 // In each piece of 16 bytes, the first halves (kHigh: the second halves) of two vectors, element by
 // element in turn; and every second piece of two vectors that lie one after the other. These are

@@ -1,7 +1,8 @@
 // The kernel for planes (NCHW) with a stride of 2 along the width, and for their input gradients,
-// in place; 3x3 and 5x5 with that stride along both axes are mostly plane_walk.h. A vector holds
-// neighbouring outputs, which meet every second column of the input: so two vectors are loaded and
-// the even lanes taken, or the odd. In a gradient the even columns of the output meet other taps
+// in place; 3x3 and 5x5 with that stride along both axes are mostly plane_walk.h, other filters of
+// few planes with AVX-512 permuted.h. A vector holds neighbouring outputs, which meet every second
+// column of the input: so two vectors are loaded and the even lanes taken, or the odd. In a
+// gradient the even columns of the output meet other taps
 // than the odd: a vector of each is computed, and both are stored as two of neighbouring columns.
 //
 // Order of the loops: image, plane, a few output rows, strips of columns.
@@ -26,9 +27,9 @@ struct StridedTraits {
 };
 inline constexpr int kMostStridedVectors = 2;
 
-// Whether there is a tile for any filter on few planes, which permuted.h has faster with AVX-512.
-template <class S>
-inline constexpr bool kHasStridedPlanes = kVectorBytes == 32;
+// Whether few planes have a tile for any filter. With AVX-512 they are permuted.h's, which is there
+// anyway, and faster but for narrow planes.
+inline constexpr bool kHasAnyStridedFilter = kVectorBytes == 32;
 
 // What one item needs to know of its arrays; steps in elements. A position is an output column or,
 // of a gradient, a pair of them.
@@ -70,8 +71,7 @@ inline void MakeMasks(const StridedArrays<S>& arrays, int64_t position,
     for (int64_t dj = 0; dj < phase.count; dj += kGradient ? 1 : 2) {
       for (int k = 0; k < kLoads; ++k) {
         const int64_t at = first + dj + k * kCount;
-        *mask++ = LanesBetween<typename S::Element>(Min(kCount, Max(0, -at)),
-                                                    Min(kCount, Max(0, arrays.in_width - at)));
+        *mask++ = LanesInside<S>(at, arrays.in_width);
       }
     }
   }
@@ -273,7 +273,7 @@ inline void RunStridedPlane(const ForwardProblem& problem, const ForwardPlan& pl
   const Geometry& g = problem.geometry;
   using enum StridedKind;
   auto compute = StridedItem<S, kGradient>;
-  if constexpr (kHasStridedPlanes<S>) {
+  if constexpr (kHasAnyStridedFilter) {
     if (!g.transposed) compute = StridedItem<S, kAny>;
   }
   if constexpr (StridedTraits<kGradient>::kVectors > 1) {
@@ -307,7 +307,7 @@ DEPTHWISE_SMALL inline bool PlanStridedPlane(const ForwardProblem& problem, doub
   const bool suits = g.transposed
                          ? (taps <= 9 && is_wide) || (taps <= 25 && g.out_width > 2 * kCount)
                          : is_walked && is_wide;
-  const bool has_tile = g.transposed || is_walked || kHasStridedPlanes<S>;
+  const bool has_tile = g.transposed || is_walked || kHasAnyStridedFilter;
   if (!has_tile || (!suits && g.OutputChannels() >= kCount)) return false;
   const double vectors = MaxPackedTaps(g) + 1;
   const double masks =

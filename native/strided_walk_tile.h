@@ -33,8 +33,7 @@ struct StridedWalk {
     of_strip->are_full = first >= 0 && first + kElements <= in_width;
     for (int k = 0; k < kLoads; ++k) {
       const int64_t at = first + kOffsets[k];
-      of_strip->masks[k] =
-          LanesBetween<E>(Min(kCount, Max(0, -at)), Min(kCount, Max(0, in_width - at)));
+      of_strip->masks[k] = LanesInside<S>(at, in_width);
     }
   }
 

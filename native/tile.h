@@ -32,6 +32,14 @@ DEPTHWISE_INLINE void ForEachSize(Body&& body) {
   ForEachSize(std::make_integer_sequence<int, kCount>{}, body);
 }
 
+// The lanes inside a row of `size` elements of a vector that begins at element `at` of it.
+template <class S>
+DEPTHWISE_INLINE LaneMask<typename S::Element> LanesInside(int64_t at, int64_t size) {
+  constexpr int64_t kCount = kLanes<typename S::Accumulator>;
+  return LanesBetween<typename S::Element>(Min(kCount, Max(0, -at)),
+                                           Min(kCount, Max(0, size - at)));
+}
+
 // Where a tile finds its input rows: `row` is the one at unit position row_begin, relative to the
 // window of the tile's first output row; rows [row_begin, row_end) are inside the image. In a ring
 // the row after rows_to_wrap more lies wrap_size elements further back; elsewhere both are 0.

@@ -244,7 +244,7 @@ def permuted_cases() -> Iterator[Case]:
         yield Case((7, 60), (3, 3), channels, multiplier)
         yield Case((6, 47), (5, 7), channels, multiplier, strides=(2, 2), padding="VALID")
         yield Case((5, 40), (2, 11), channels, multiplier, dilations=(1, 3))
-    # Single planes, of fewer than a vector and of one more.
+    # Single planes.
     for stride in (2, 3, 5):
         yield Case((13, 140), (7, 7), 5, strides=(stride, stride))
         yield Case((8, 23), (4, 4), 2, 3, strides=(2, stride), padding=((1, 0), (3, 2)))
@@ -310,6 +310,9 @@ def larger_than_cache_cases() -> Iterator[Case]:
     yield Case((11, 9), (3, 3), 64, strides=(2, 2), padding=((3, 0), (0, 4)))
     yield Case((15, 23), (3, 3), 70, dilations=(1, 3), padding="VALID")
     yield Case((64, 64), (5, 5), 4)
+    # Few channels with a stride, of which vectors are full, and not.
+    yield Case((40, 64), (3, 3), 4, strides=(2, 2))
+    yield Case((41, 50), (3, 3), 3, strides=(2, 2))
     # Planes, and rows of few channels, whose rows end within cache lines: with all rows in a tile,
     # and with some.
     yield Case((13, 15), (3, 3), 21)
