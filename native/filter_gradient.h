@@ -1,7 +1,7 @@
 // The filter gradient for a vector of channels or more. NHWC is read in place; NCHW, multipliers,
 // unusual layouts and most 16-bit ones are packed as for the block kernel, input and out_backprop
-// both. Either way
-// the same tile meets the same numbers in the same order, so that the memory layout changes no bit.
+// both. Either way the same tile meets the same numbers in the same order, so that the memory
+// layout changes no bit.
 //
 // The sum over batch, height and width is blocked, since the error of a plain one grows with its
 // length: the tiles add to the sums of a few hundred pixels, these to those of a chunk, these in

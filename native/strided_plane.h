@@ -2,8 +2,8 @@
 // in place; 3x3 and 5x5 with that stride along both axes are mostly plane_walk.h, other filters of
 // few planes with AVX-512 permuted.h. A vector holds neighbouring outputs, which meet every second
 // column of the input: so two vectors are loaded and the even lanes taken, or the odd. In a
-// gradient the even columns of the output meet other taps
-// than the odd: a vector of each is computed, and both are stored as two of neighbouring columns.
+// gradient the even columns of the output meet other taps than the odd: a vector of each is
+// computed, and both are stored as two of neighbouring columns.
 //
 // Order of the loops: image, plane, a few output rows, strips of columns.
 #pragma once
