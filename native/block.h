@@ -307,6 +307,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .vectors = {kCount, 0},
         .first_vector = 0,
         .last_vector = 1,
+        .neighbours_end = 1,
         .pairs = false,
         .tall = false,
         .fetch_first = 0,
@@ -317,6 +318,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .stream = false,
         .has_padding = true,
         .spread = nullptr,
+        .ends = nullptr,
     };
     ring.packed_until = 0;
     for (int64_t t = item.first; t < item.last; t += rows_together) {
@@ -324,8 +326,8 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       next.Fetch(t + rows_used - item.first, item.last - item.first);
       const RowRange range = InputRowsOf(rows, t, rows_used);
       ring.Fill(range, [&](int64_t unit, int64_t end) { packer.Pack(ring, unit, end, rows); });
-      ChannelRows<Plain<S>, false>(g, arrays, ring.Rows(range), rows_used, first, first + columns,
-                                   buffer);
+      ChannelRows<Plain<S>, VectorOf::kNeighbours>(g, arrays, ring.Rows(range), rows_used, first,
+                                                   first + columns, buffer);
       StoreRows<S>(problem, plan, buffer, rows_used, columns, block.channels,
                    rows.out_step * out.row,
                    output + (rows.out_first + t * rows.out_step) * out.row + first * out.column);

@@ -8,14 +8,19 @@
 
 namespace depthwise::DEPTHWISE_ISA {
 
+// What the lanes of a vector of output channels are: neighbours in memory; of a channel multiplier,
+// with copies of input channels; or both ends of a pixel, see EndsLoad.
+enum class VectorOf { kNeighbours, kCopies, kEnds };
+
 inline constexpr int kChannelRows = 2;
 inline constexpr int kChannelColumns = kManyRegisters ? 7 : 4;
 // Output rows of a tall tile, see SuitsTallTiles(). Only AVX-512 has them, where that was measured;
 // and for the size of the package not float64, and with a channel multiplier float32 alone.
 inline constexpr int kTallRows = 7;
-template <class S, bool kSpread>
-inline constexpr bool kHasTallTiles = kVectorBytes == 64 && sizeof(typename S::Element) <= 4 &&
-                                      (!kSpread || sizeof(typename S::Element) == 4);
+template <class S, VectorOf kVectorOf>
+inline constexpr bool kHasTallTiles =
+    kVectorBytes == 64 && sizeof(typename S::Element) <= 4 &&
+    (kVectorOf == VectorOf::kNeighbours || sizeof(typename S::Element) == 4);
 
 // Output columns of a tile of one vector of channels, or of a pair of them: see TakesPairs().
 template <int kVectors>
@@ -32,21 +37,42 @@ inline constexpr bool kFetchesTiles = kVectorBytes == 64 && sizeof(typename S::E
 
 // How channels are cut into vectors. All are full: the last one ends with the channels, and the
 // second may start at channel `peel`, so that from there on they are aligned; either overlaps the
-// one before.
+// one before. With WithEnds() the first one starts there, and the last one takes both ends of a
+// pixel: what is left of it after the others, and before.
 template <class S>
-struct ChannelVectors {
+class ChannelVectors {
+ public:
   static constexpr int64_t kCount = kLanes<typename S::Accumulator>;
-  int64_t channels, peel;
 
-  DEPTHWISE_INLINE int64_t Count() const { return CeilDiv(channels - peel, kCount) + (peel > 0); }
-  DEPTHWISE_INLINE int64_t First(int64_t v) const {
-    const int64_t first = peel > 0 && v > 0 ? peel + (v - 1) * kCount : v * kCount;
-    return Min(first, channels - kCount);
+  ChannelVectors(int64_t channels, int64_t peel)
+      : start_(peel > 0 ? peel - kCount : 0),
+        most_(channels - kCount),
+        count_(CeilDiv(channels - peel, kCount) + (peel > 0)),
+        neighbours_(count_) {}
+  // For channels of whole vectors, and a `peel` of at least one channel.
+  static ChannelVectors WithEnds(int64_t channels, int64_t peel) {
+    ChannelVectors vectors(channels, 0);
+    vectors.start_ = peel;
+    vectors.most_ = channels;
+    --vectors.neighbours_;
+    return vectors;
   }
+
+  DEPTHWISE_INLINE int64_t Count() const { return count_; }
+  // Of the ends of a pixel the first of its last channels.
+  DEPTHWISE_INLINE int64_t First(int64_t v) const {
+    return Min(Max(0, start_ + v * kCount), most_);
+  }
+  // Where those before `last` end whose channels are neighbours in memory.
+  DEPTHWISE_INLINE int64_t NeighboursEnd(int64_t last) const { return Min(last, neighbours_); }
+
+ private:
+  int64_t start_, most_;  // of First()
+  int64_t count_, neighbours_;
 };
 
-// How a tile loads a vector of channels: as it lies in memory, or with the channel multiplier's
-// copies of each input channel side by side.
+// How a tile loads and stores a vector of channels: as it lies in memory; with the channel
+// multiplier's copies of each input channel side by side; or from both ends of a pixel.
 template <class S>
 struct PlainLoad {
   // Taps of a row that are used at a time. Of two rows 7 are 14 registers, with the input and the
@@ -55,6 +81,9 @@ struct PlainLoad {
 
   DEPTHWISE_INLINE typename S::Vector operator()(const typename S::Element* from) const {
     return S::Load(from);
+  }
+  DEPTHWISE_INLINE void Store(typename S::Element* to, typename S::Vector v, bool stream) const {
+    StoreVector<S>(to, v, stream);
   }
 };
 
@@ -69,6 +98,46 @@ struct SpreadLoad {
 
   DEPTHWISE_INLINE typename S::Vector operator()(const typename S::Element* from) const {
     return Permute(S::LoadPartial(from, channels), index);
+  }
+  DEPTHWISE_INLINE void Store(typename S::Element* to, typename S::Vector v, bool stream) const {
+    StoreVector<S>(to, v, stream);
+  }
+};
+
+// Whether a vector can be of both ends of a pixel: where a vector is a line of the cache; and for
+// the size of the package in float32 alone.
+template <class S>
+inline constexpr bool kHasEnds = kVectorBytes == 64 && sizeof(typename S::Element) == 4;
+
+// The last channels of a pixel, from where a line of the cache begins, and its first ones, up to
+// where one begins. Each of them is in the lane that is its place in a line, so that no load and no
+// store touches two lines, though pixels begin within one: NumPy's are 16 bytes off. They are never
+// stored past the caches.
+template <class S>
+struct EndsLoad {
+  using E = typename S::Element;
+  static constexpr int kMostTaps = 5;  // for the size of the code
+
+  LaneMask<E> last{}, first{};  // the lanes of both
+  int64_t channels;             // of a pixel
+
+  EndsLoad(const ChannelVectors<S>& vectors, int64_t pixel_channels) : channels(pixel_channels) {
+    if constexpr (kHasEnds<S>) {
+      const int64_t ends = vectors.NeighboursEnd(vectors.Count());
+      if (ends == vectors.Count()) return;
+      const int64_t lanes = channels - vectors.First(ends);
+      last = LanesBetween<E>(0, lanes);
+      first = LanesBetween<E>(lanes, vectors.kCount);
+    }
+  }
+
+  // `from` is the first of the last channels.
+  DEPTHWISE_INLINE typename S::Vector operator()(const E* from) const {
+    return LoadLanesInto(LoadLanes(from, last), from - channels, first);
+  }
+  DEPTHWISE_INLINE void Store(E* to, typename S::Vector v, bool) const {
+    StoreLanes(to, v, last);
+    StoreLanes(to - channels, v, first);
   }
 };
 
@@ -87,6 +156,7 @@ struct ChannelArrays {
   int64_t out_row_step, out_column_step;
   ChannelVectors<S> vectors;
   int64_t first_vector, last_vector;  // those to compute
+  int64_t neighbours_end;             // of these, the end of all but the ends of a pixel
   bool pairs;                         // which are computed two at a time
   bool tall;                          // by tiles of kTallRows
   // Vectors, from fetch_first on, that share in fetching the input of the next two output rows
@@ -99,6 +169,7 @@ struct ChannelArrays {
   bool has_padding;            // columns outside the image are there, and zero
   // One for each vector from first_vector on, or null if the channel multiplier is 1.
   const SpreadLoad<S>* spread;
+  const EndsLoad<S>* ends;  // of the vectors from neighbours_end on
 
   // Of the vectors [first, last), which are some of these.
   DEPTHWISE_INLINE ChannelArrays Part(int64_t first, int64_t last) const {
@@ -108,6 +179,7 @@ struct ChannelArrays {
     if (spread != nullptr) part.spread += first - first_vector;
     part.first_vector = first;
     part.last_vector = last;
+    part.neighbours_end = vectors.NeighboursEnd(last);
     return part;
   }
 };

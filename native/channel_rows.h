@@ -11,12 +11,37 @@ DEPTHWISE_INLINE int64_t ColumnsEnd(const Axis& axis, int64_t last) {
   return Min(axis.out_count, CeilDiv(last - axis.out_first, axis.out_step));
 }
 
+// The tiles of two rows that take any columns, in place of one of kRows, of which they compute
+// those of one kind of vectors. There is one for filters of any size. 3x3 without a stride has its
+// own, for small images: that saves 30% for 5x5 pixels, and for 33x33 with dilation 12.
+template <class S, int kHeight, int kWidth, int kStride, VectorOf kVectorOf, int kRows>
+DEPTHWISE_INLINE void ComputePartialTiles(const ChannelArrays<S>& arrays, const Axis& axis,
+                                          const ColumnTile& columns,
+                                          const TileRows<typename S::Element>& rows,
+                                          int64_t rows_used, int64_t offset,
+                                          const typename S::Accumulator* taps,
+                                          typename S::Element* out) {
+  constexpr bool kIsAny = kHeight == 0 || kStride != 1 || kVectorOf == VectorOf::kCopies;
+  constexpr int kTapRows = kIsAny ? 0 : kHeight, kTaps = kIsAny ? 0 : kWidth;
+  if constexpr (kRows == kChannelRows) {
+    ComputePartialTile<S, kTapRows, kTaps, kStride == 1, kVectorOf>(arrays, axis, columns, rows,
+                                                                    rows_used, offset, taps, out);
+  } else {
+    for (int64_t i = 0; i < rows_used; i += kChannelRows) {
+      ComputePartialTile<S, kTapRows, kTaps, kStride == 1, kVectorOf>(
+          arrays, axis, columns, RowsFrom(rows, i, kChannelRows - 1 + kHeight),
+          Min(kChannelRows, rows_used - i), offset, taps, out);
+      out += kChannelRows * arrays.out_row_step;
+    }
+  }
+}
+
 // Computes columns [first, last) of up to kRows output rows, all channels innermost: the outputs of
 // the column residues [residue_begin, residue_end), which have the same number of taps. They take
 // turns, tile by tile, since their columns lie next to each other. `rows` begin at input column
 // arrays.first_column, `out` at column `first`, which is a multiple of the number of residues. With
 // kVectors = 2 the vectors of channels are pairs.
-template <class S, int kHeight, int kWidth, int kStride, bool kSpread, int kVectors = 1,
+template <class S, int kHeight, int kWidth, int kStride, VectorOf kVectorOf, int kVectors = 1,
           int kRows = kChannelRows>
 inline void ChannelColumns(const ChannelArrays<S>& arrays,
                            const TileRows<typename S::Element>& rows, int64_t rows_used,
@@ -44,92 +69,87 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
       const int64_t offset =
           (axis.ColumnCoordinate(t * axis.stride) - arrays.first_column) * arrays.in_column_step;
       auto* to = out + (residue + t * axis.out_step - first) * arrays.out_column_step;
+      bool is_whole = false;
       if constexpr (kWidth != 0) {
-        const bool is_whole = columns.count == kColumns &&
-                              (arrays.has_padding || (columns.image_begin < kWidth &&
-                                                      columns.image_end > columns.units - kWidth));
+        is_whole = columns.count == kColumns &&
+                   (arrays.has_padding ||
+                    (columns.image_begin < kWidth && columns.image_end > columns.units - kWidth));
         if (is_whole) {
-          ComputeTile<S, kHeight, kWidth, kStride, false, kSpread, kVectors>(
+          ComputeTile<S, kHeight, kWidth, kStride, false, kVectorOf, kVectors>(
               arrays, axis, columns, rows, unrolled, rows_used, offset, taps, to);
-          continue;
         }
       }
-      // One for filters of any size. 3x3 without a stride has its own, for small images: that saves
-      // 30% for 5x5 pixels, and for 33x33 with dilation 12.
-      constexpr bool kIsAny = kHeight == 0 || kStride != 1 || kSpread;
-      constexpr int kTapRows = kIsAny ? 0 : kHeight, kTaps = kIsAny ? 0 : kWidth;
-      if constexpr (kRows == kChannelRows) {
-        ComputePartialTile<S, kTapRows, kTaps, kStride == 1, kSpread>(arrays, axis, columns, rows,
-                                                                      rows_used, offset, taps, to);
-      } else {
-        for (int64_t i = 0; i < rows_used; i += kChannelRows) {
-          ComputePartialTile<S, kTapRows, kTaps, kStride == 1, kSpread>(
-              arrays, axis, columns, RowsFrom(rows, i, kChannelRows - 1 + kHeight),
-              Min(kChannelRows, rows_used - i), offset, taps, to);
-          to += kChannelRows * arrays.out_row_step;
-        }
+      if (!is_whole) {
+        ComputePartialTiles<S, kHeight, kWidth, kStride, kVectorOf, kRows>(
+            arrays, axis, columns, rows, rows_used, offset, taps, to);
+      }
+      if constexpr (kHasEnds<S> && kVectorOf == VectorOf::kNeighbours) {
+        if (arrays.neighbours_end == arrays.last_vector) continue;
+        ComputePartialTiles<S, kHeight, kWidth, kStride, VectorOf::kEnds, kRows>(
+            arrays, axis, columns, rows, rows_used, offset, taps, to);
       }
     }
   }
 }
 
 template <class S>
-using ChannelColumnsFunction = decltype(&ChannelColumns<S, 0, 0, 0, false>);
+using ChannelColumnsFunction = decltype(&ChannelColumns<S, 0, 0, 0, VectorOf::kNeighbours>);
 
 // The best for so many taps of a row.
-template <class S, bool kSpread>
+template <class S, VectorOf kVectorOf>
 inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arrays, int64_t taps) {
   const int64_t stride = arrays.columns->First().stride;
   const bool same_strides = arrays.row_stride == stride;
-  if constexpr (!kSpread && kHasPairs<S>) {
+  if constexpr (kVectorOf == VectorOf::kNeighbours && kHasPairs<S>) {
     if (arrays.pairs) {
-      return stride == 1 ? ChannelColumns<S, 0, 3, 1, false, 2>
-                         : ChannelColumns<S, 0, 3, 2, false, 2>;
+      return stride == 1 ? ChannelColumns<S, 0, 3, 1, kVectorOf, 2>
+                         : ChannelColumns<S, 0, 3, 2, kVectorOf, 2>;
     }
   }
-  if constexpr (kHasTallTiles<S, kSpread>) {
-    if (arrays.tall) return ChannelColumns<S, 3, 3, 1, kSpread, 1, kTallRows>;
+  if constexpr (kHasTallTiles<S, kVectorOf>) {
+    if (arrays.tall) return ChannelColumns<S, 3, 3, 1, kVectorOf, 1, kTallRows>;
   }
   if (same_strides && taps == 3 && arrays.window_rows == 3) {
-    if (stride == 1) return ChannelColumns<S, 3, 3, 1, kSpread>;
-    if (stride == 2) return ChannelColumns<S, 3, 3, 2, kSpread>;
+    if (stride == 1) return ChannelColumns<S, 3, 3, 1, kVectorOf>;
+    if (stride == 2) return ChannelColumns<S, 3, 3, 2, kVectorOf>;
   }
-  if constexpr (!kSpread && kHasSpecialTiles) {
+  if constexpr (kVectorOf == VectorOf::kNeighbours && kHasSpecialTiles) {
     if (same_strides && stride == 1) {
       switch (taps) {
-        case 1: return ChannelColumns<S, 0, 1, 1, false>;
-        case 2: return ChannelColumns<S, 0, 2, 1, false>;
-        case 5: return ChannelColumns<S, 0, 5, 1, false>;
-        case 7: return ChannelColumns<S, 0, 7, 1, false>;
+        case 1: return ChannelColumns<S, 0, 1, 1, kVectorOf>;
+        case 2: return ChannelColumns<S, 0, 2, 1, kVectorOf>;
+        case 5: return ChannelColumns<S, 0, 5, 1, kVectorOf>;
+        case 7: return ChannelColumns<S, 0, 7, 1, kVectorOf>;
         default: break;
       }
     }
-    if (same_strides && stride == 2 && taps == 5) return ChannelColumns<S, 0, 5, 2, false>;
+    if (same_strides && stride == 2 && taps == 5) return ChannelColumns<S, 0, 5, 2, kVectorOf>;
     // Only float32 has these, for the size of the package.
     if constexpr (sizeof(typename S::Element) == 4) {
-      if (same_strides && stride == 1 && taps == 4) return ChannelColumns<S, 0, 4, 1, false>;
-      if (same_strides && stride == 1 && taps == 6) return ChannelColumns<S, 0, 6, 1, false>;
-      if (same_strides && stride == 2 && taps == 7) return ChannelColumns<S, 0, 7, 2, false>;
-      if (same_strides && stride == 3 && taps == 3) return ChannelColumns<S, 0, 3, 3, false>;
-      if (same_strides && stride == 3 && taps == 5) return ChannelColumns<S, 0, 5, 3, false>;
+      if (same_strides && stride == 1 && taps == 4) return ChannelColumns<S, 0, 4, 1, kVectorOf>;
+      if (same_strides && stride == 1 && taps == 6) return ChannelColumns<S, 0, 6, 1, kVectorOf>;
+      if (same_strides && stride == 2 && taps == 7) return ChannelColumns<S, 0, 7, 2, kVectorOf>;
+      if (same_strides && stride == 3 && taps == 3) return ChannelColumns<S, 0, 3, 3, kVectorOf>;
+      if (same_strides && stride == 3 && taps == 5) return ChannelColumns<S, 0, 5, 3, kVectorOf>;
     }
   }
-  return stride == 1 ? ChannelColumns<S, 0, 0, 1, kSpread> : ChannelColumns<S, 0, 0, 0, kSpread>;
+  return stride == 1 ? ChannelColumns<S, 0, 0, 1, kVectorOf>
+                     : ChannelColumns<S, 0, 0, 0, kVectorOf>;
 }
 
 // The same for all residues.
-template <class S, bool kSpread>
+template <class S, VectorOf kVectorOf>
 inline void ChannelRows(const Geometry& g, const ChannelArrays<S>& arrays,
                         const TileRows<typename S::Element>& rows, int64_t rows_used, int64_t first,
                         int64_t last, typename S::Element* out) {
   if (!g.transposed) {
-    FindChannelColumns<S, kSpread>(arrays, g.filter_width)(
+    FindChannelColumns<S, kVectorOf>(arrays, g.filter_width)(
         arrays, rows, rows_used, 0, arrays.columns->Residues(), first, last, out);
     return;
   }
   Axis place;
   for (int64_t residue = 0; residue < arrays.columns->Residues(); ++residue) {
-    FindChannelColumns<S, kSpread>(arrays, arrays.columns->Find(residue, &place).window)(
+    FindChannelColumns<S, kVectorOf>(arrays, arrays.columns->Find(residue, &place).window)(
         arrays, rows, rows_used, residue, residue + 1, first, last, out);
   }
 }

@@ -78,7 +78,7 @@ struct ChannelTile {
       // Each row as soon as it is complete, so that its registers serve another one: three at a
       // time. That would take two rows 2 to 5% longer.
       AddAll(load, sums, place, taps, [&](int i) DEPTHWISE_INLINE_LAMBDA {
-        if (i < rows_used) StoreRow<false>(sums, i, bias, out);
+        if (i < rows_used) StoreRow<false>(load, sums, i, bias, out);
         out = Step(out, arrays.out_row_step);
       });
     } else {
@@ -88,24 +88,25 @@ struct ChannelTile {
         AddRows(load, sums, place, taps);
       }
       if (kCanStream<S> && arrays.stream) {
-        StoreRows<true>(sums, bias, out);
+        StoreRows<true>(load, sums, bias, out);
       } else {
-        StoreRows<false>(sums, bias, out);
+        StoreRows<false>(load, sums, bias, out);
       }
     }
   }
 
-  template <bool kStream>
-  DEPTHWISE_INLINE void StoreRows(const Sums& sums, const A* bias, E* out) const {
+  template <bool kStream, class Load>
+  DEPTHWISE_INLINE void StoreRows(const Load& load, const Sums& sums, const A* bias, E* out) const {
 #pragma GCC unroll 2
     for (int i = 0; i < kRows; ++i, out = Step(out, arrays.out_row_step)) {
       if (i >= rows_used) break;
-      StoreRow<kStream>(sums, i, bias, out);
+      StoreRow<kStream>(load, sums, i, bias, out);
     }
   }
 
-  template <bool kStream>
-  DEPTHWISE_INLINE void StoreRow(const Sums& sums, int i, const A* bias, E* out) const {
+  template <bool kStream, class Load>
+  DEPTHWISE_INLINE void StoreRow(const Load& load, const Sums& sums, int i, const A* bias,
+                                 E* out) const {
     V added[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) added[v] = LoadUnaligned<V>(bias + v * kCount);
@@ -115,7 +116,7 @@ struct ChannelTile {
       E* const place = out_steps.Walk(out, j);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) {
-        StoreVector<S>(v == 0 ? place : place + second, sums[v][i][j] + added[v], kStream);
+        load.Store(v == 0 ? place : place + second, sums[v][i][j] + added[v], kStream);
       }
     }
   }
@@ -317,10 +318,10 @@ DEPTHWISE_INLINE void PrefetchNextTile(const Tile& tile, int64_t offset,
   }
 }
 
-// Computes a tile for all vectors of channels. `offset` is its first column, in elements from where
-// the rows begin, `out` its first output.
-template <class S, int kHeight, int kWidth, int kStride, bool kPartial, bool kSpread, int kVectors,
-          int kRows>
+// Computes a tile for all vectors of channels of one kind. `offset` is its first column, in
+// elements from where the rows begin, `out` its first output.
+template <class S, int kHeight, int kWidth, int kStride, bool kPartial, VectorOf kVectorOf,
+          int kVectors, int kRows>
 DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& axis,
                                   const ColumnTile& columns,
                                   const TileRows<typename S::Element>& rows,
@@ -349,13 +350,19 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
   };
   // The residues of the columns, interleaved, all read the same. What tall tiles read is near.
   const bool fetches = kRows == kChannelRows && arrays.fetch_shares > 0 && axis.out_first == 0;
-  const typename S::Accumulator* bias = arrays.bias;
-  for (int64_t v = arrays.first_vector; v < arrays.last_vector; v += kVectors) {
+  constexpr bool kIsEnds = kVectorOf == VectorOf::kEnds;
+  const int64_t first = kIsEnds ? arrays.neighbours_end : arrays.first_vector;
+  const int64_t last = kIsEnds ? arrays.last_vector : arrays.neighbours_end;
+  taps += (first - arrays.first_vector) * arrays.taps_step;
+  const typename S::Accumulator* bias =
+      arrays.bias + (first - arrays.first_vector) * kLanes<typename S::Accumulator>;
+  for (int64_t v = first; v < last; v += kVectors) {
     for (int64_t i = v; fetches && i < v + kVectors; ++i) {
       PrefetchNextRows(arrays, rows, offset, columns.count * axis.stride * unit_step, out,
                        columns.count * axis.out_step * arrays.out_column_step, i);
     }
-    if constexpr (kFetchesTiles<S> && kVectors == 1 && !kPartial && kRows == kChannelRows) {
+    if constexpr (kFetchesTiles<S> && kVectors == 1 && (!kPartial || kIsEnds) &&
+                  kRows == kChannelRows) {
       if (arrays.fetches_next_tile) {
         PrefetchNextTile<kHeight != 0 && kStride == 1>(tile, offset, out, v);
       }
@@ -366,7 +373,10 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
     }
     const int64_t channel = arrays.vectors.First(v);
     if constexpr (kVectors > 1) tile.second = arrays.vectors.First(v + 1) - channel;
-    if constexpr (kSpread) {
+    if constexpr (kIsEnds) {
+      const EndsLoad<S> load = *arrays.ends;
+      tile.Run(load, offset + channel, taps, bias, out + channel);
+    } else if constexpr (kVectorOf == VectorOf::kCopies) {
       const SpreadLoad<S> load = arrays.spread[v - arrays.first_vector];
       tile.Run(load, offset + load.first_channel, taps, bias, out + channel);
     } else {
@@ -378,14 +388,14 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
 }
 
 // The same for two output rows, out of the way of whole tiles.
-template <class S, int kHeight, int kWidth, int kStride, bool kSpread>
+template <class S, int kHeight, int kWidth, int kStride, VectorOf kVectorOf>
 __attribute__((noinline)) void ComputePartialTile(const ChannelArrays<S>& arrays, const Axis& axis,
                                                   const ColumnTile& columns,
                                                   const TileRows<typename S::Element>& rows,
                                                   int64_t rows_used, int64_t offset,
                                                   const typename S::Accumulator* taps,
                                                   typename S::Element* out) {
-  ComputeTile<S, kHeight, kWidth, kStride, true, kSpread, 1>(
+  ComputeTile<S, kHeight, kWidth, kStride, true, kVectorOf, 1>(
       arrays, axis, columns, rows, UnrolledRows<S, kHeight, kStride, kChannelRows>(rows), rows_used,
       offset, taps, out);
 }

@@ -36,7 +36,8 @@ class DirectKernel {
       : problem_(problem),
         plan_(plan),
         columns_(problem.geometry),
-        vectors_{problem.geometry.OutputChannels(), PeeledChannels<S>(problem, plan)},
+        vectors_(VectorsOf<S>(problem, plan)),
+        ends_(vectors_, problem.geometry.in_channels),
         taps_(static_cast<A*>(scratch)) {}
 
   void Compute(const Item& item) {
@@ -72,7 +73,9 @@ class DirectKernel {
     }
     A* to = Bias();
     for (int64_t v = first; v < last; ++v, to += kCount) {
-      PackBias<S>(problem_, vectors_.First(v), kCount, kCount, 1, to);
+      const int64_t channel = vectors_.First(v), count = Min(kCount, g.OutputChannels() - channel);
+      PackBias<S>(problem_, channel, count, kCount, 1, to);
+      for (int64_t c = 0; c < kCount - count; ++c) to[count + c] = BiasOf<S>(problem_, c);
     }
     for (int64_t v = first; v < last && g.channel_multiplier > 1; ++v) {
       Spread()[v - first] = SpreadLoadOf<S>(vectors_.First(v), g.channel_multiplier);
@@ -85,7 +88,7 @@ class DirectKernel {
   void PackTapsInSequence() {
     const auto pack_class = [&](const Taps& columns, A* to) DEPTHWISE_INLINE_LAMBDA {
       const auto pack = [&](const E* tap, int64_t step, int64_t count) DEPTHWISE_INLINE_LAMBDA {
-        PackRun(tap, step, count, vectors_, first_, last_, TapsStep(), to);
+        PackRun(tap, step, count, vectors_, ends_, first_, last_, TapsStep(), to);
         to += count * kCount;
       };
       ForEachRunOfTaps(problem_, rows_, columns, static_cast<const E*>(problem_.filter), pack);
@@ -95,12 +98,18 @@ class DirectKernel {
 
   // A function of its own, since with the loops around it its addresses are spilled.
   static __attribute__((noinline)) void PackRun(const E* tap, int64_t step, int64_t count,
-                                                ChannelVectors<S> vectors, int64_t first,
-                                                int64_t last, int64_t to_step, A* to) {
+                                                ChannelVectors<S> vectors, EndsLoad<S> ends,
+                                                int64_t first, int64_t last, int64_t to_step,
+                                                A* to) {
+    const int64_t neighbours_end = vectors.NeighboursEnd(last);
     for (; count > 0; --count, tap += step, to += kCount) {
       A* vector = to;
-      for (int64_t v = first; v < last; ++v, vector += to_step) {
+      for (int64_t v = first; v < neighbours_end; ++v, vector += to_step) {
         StoreUnaligned(vector, S::Load(tap + vectors.First(v)));
+      }
+      if constexpr (kHasEnds<S>) {
+        if (neighbours_end == last) continue;
+        StoreUnaligned(vector, ends(tap + vectors.First(neighbours_end)));
       }
     }
   }
@@ -148,6 +157,7 @@ class DirectKernel {
         .vectors = vectors_,
         .first_vector = first_,
         .last_vector = last_,
+        .neighbours_end = vectors_.NeighboursEnd(last_),
         .pairs = false,
         .tall = false,
         .fetch_first = first_,
@@ -159,6 +169,7 @@ class DirectKernel {
         .stream = plan_.stream,
         .has_padding = false,
         .spread = g.channel_multiplier > 1 ? Spread() : nullptr,
+        .ends = &ends_,
     };
     if (plan_.by_pixels) {
       for (int64_t t = item.first; t < item.last;) {
@@ -181,18 +192,18 @@ class DirectKernel {
         if (rest > v) {
           ChannelArrays<S> part = arrays.Part(v, rest);
           part.pairs = true;
-          ChannelRows<S, false>(g, part, tile_rows, rows_used, 0, g.out_width, to);
+          ChannelRows<S, VectorOf::kNeighbours>(g, part, tile_rows, rows_used, 0, g.out_width, to);
         }
         if (rest == end) continue;
         ChannelArrays<S> part = arrays.Part(rest, end);
         part.tall = plan_.tall && rows_used > kChannelRows;
         if constexpr (kHasLaneMasks<E>) {
           if (part.spread != nullptr) {
-            ChannelRows<S, true>(g, part, tile_rows, rows_used, 0, g.out_width, to);
+            ChannelRows<S, VectorOf::kCopies>(g, part, tile_rows, rows_used, 0, g.out_width, to);
             continue;
           }
         }
-        ChannelRows<S, false>(g, part, tile_rows, rows_used, 0, g.out_width, to);
+        ChannelRows<S, VectorOf::kNeighbours>(g, part, tile_rows, rows_used, 0, g.out_width, to);
       }
     }
   }
@@ -201,6 +212,7 @@ class DirectKernel {
   const ForwardPlan& plan_;
   const ColumnAxes columns_;
   const ChannelVectors<S> vectors_;
+  const EndsLoad<S> ends_;
   A* const taps_;
   // The vectors whose taps are packed, and for which rows.
   int64_t first_ = 0, last_ = 0;

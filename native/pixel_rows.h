@@ -95,8 +95,7 @@ DEPTHWISE_INLINE void ComputePixel(const ChannelArrays<S>& arrays, const PixelWi
   const int64_t columns = kSize != 0 ? kSize : window.columns;
   const auto* taps = arrays.taps + window.first_tap * kCount;
   const auto* bias = arrays.bias;
-  for (int64_t v = arrays.first_vector; v < arrays.last_vector;
-       ++v, taps += arrays.taps_step, bias += kCount) {
+  const auto compute = [&](const auto& load, int64_t v) DEPTHWISE_INLINE_LAMBDA {
     const int64_t channel = arrays.vectors.First(v);
     const auto* row = window.input + channel;
     const auto* tap = taps;
@@ -105,11 +104,20 @@ DEPTHWISE_INLINE void ComputePixel(const ChannelArrays<S>& arrays, const PixelWi
     for (int64_t di = 0; di < rows; ++di, row += window.row_step) {
 #pragma GCC unroll 3
       for (int64_t dj = 0; dj < columns; ++dj) {
-        sum += S::Load(row + dj * window.column_step) * LoadUnaligned<V>(tap + dj * kCount);
+        sum += load(row + dj * window.column_step) * LoadUnaligned<V>(tap + dj * kCount);
       }
       tap += (kSize != 0 ? kSize : window.taps_of_row) * kCount;
     }
-    StoreVector<S>(out + channel, sum + LoadUnaligned<V>(bias), arrays.stream);
+    load.Store(out + channel, sum + LoadUnaligned<V>(bias), arrays.stream);
+  };
+  int64_t v = arrays.first_vector;
+  for (; v < arrays.neighbours_end; ++v, taps += arrays.taps_step, bias += kCount) {
+    compute(PlainLoad<S>{}, v);
+  }
+  if constexpr (kHasEnds<S>) {
+    if (v == arrays.last_vector) return;
+    const EndsLoad<S> load = *arrays.ends;
+    compute(load, v);
   }
 }
 

@@ -239,6 +239,11 @@ DEPTHWISE_INLINE Vec<double> LoadLanes(const double* from, LaneMask<double> mask
 DEPTHWISE_INLINE Bits16 LoadLanes(const uint16_t* from, LaneMask<uint16_t> mask) {
   return reinterpret_cast<Bits16>(_mm256_maskz_loadu_epi16(mask, from));
 }
+// The other lanes are those of `others`.
+DEPTHWISE_INLINE Vec<float> LoadLanesInto(Vec<float> others, const float* from,
+                                          LaneMask<float> mask) {
+  return _mm512_mask_loadu_ps(others, mask, from);
+}
 DEPTHWISE_INLINE void StoreLanes(float* to, Vec<float> v, LaneMask<float> mask) {
   _mm512_mask_storeu_ps(to, mask, v);
 }

@@ -81,6 +81,23 @@ def pixel_block_cases() -> Iterator[Case]:
         yield Case((9, width), (3, 3), 64, dilations=(2, 3), padding=((4, 1), (3, 2)))
 
 
+def pixel_end_cases() -> Iterator[Case]:
+    """Yield pixels whose ends are one vector where they begin within a line of the cache."""
+    for height, width in ((2, 7), (9, 16), (17, 15), (5, 30)):
+        yield Case((height, width), (3, 3), 64, batch=2)
+        yield Case((height, width), (3, 3), 96, strides=(2, 2))
+        yield Case((height, width), (5, 5), 96)
+        yield Case((height, width), (4, 6), 112, padding=((3, 0), (1, 7)))
+    for filter_size in ((7, 7), (9, 1), (1, 7), (11, 9)):
+        yield Case((12, 17), filter_size, 128)
+        yield Case((12, 17), filter_size, 96, strides=(2, 3), padding="VALID")
+    yield Case((13, 22), (5, 5), 96, strides=(3, 3))
+    yield Case((13, 22), (3, 3), 96, dilations=(3, 1))
+    # Few vectors at a time: for all rows, and for each pair of rows.
+    yield Case((14, 14), (5, 5), 192)
+    yield Case((52, 51), (7, 7), 112)
+
+
 def image_size_cases() -> Iterator[Case]:
     constants = tile_constants()
     widths = sorted({n for c in constants for n in edges(c["tile_columns"])} | set(PRIMES))

@@ -18,14 +18,22 @@ import numpy as np
 from comparator import Array
 
 
+def contiguous_at(array: Array, offset: int) -> Array:
+    """Return a copy at `offset` elements from a 64-byte boundary, NaN before and after it."""
+    spare = 64 // array.itemsize
+    memory: Any = _poison((array.size + 3 * spare,), array)
+    start = (-memory.ctypes.data % 64) // array.itemsize + spare + offset
+    return _filled(memory[start : start + array.size].reshape(array.shape), array)
+
+
 def aligned(array: Array) -> Array:
     """Contiguous, beginning at a multiple of 64 bytes."""
-    return _contiguous_at(array, 0)
+    return contiguous_at(array, 0)
 
 
 def one_element_off(array: Array) -> Array:
     """Contiguous, beginning one element after a multiple of 64 bytes."""
-    return _contiguous_at(array, 1)
+    return contiguous_at(array, 1)
 
 
 def after_forbidden_page(array: Array) -> Array:
@@ -162,11 +170,3 @@ def _poison(shape: tuple[int, ...], like: Array) -> Array:
 def _filled(view: Array, array: Array) -> Array:
     view[...] = array
     return view
-
-
-def _contiguous_at(array: Array, offset: int) -> Array:
-    """Return a copy at `offset` elements from a 64-byte boundary, NaN before and after it."""
-    spare = 64 // array.itemsize
-    memory: Any = _poison((array.size + 3 * spare,), array)
-    start = (-memory.ctypes.data % 64) // array.itemsize + spare + offset
-    return _filled(memory[start : start + array.size].reshape(array.shape), array)
