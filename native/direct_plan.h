@@ -218,17 +218,16 @@ inline int64_t PeeledChannels(const ForwardProblem& problem, const ForwardPlan& 
 
 // How channels are cut into vectors: with one of both ends of a pixel where all loads and stores
 // can be of one line of the cache then. That vector goes to tiles for any width: of 48 channels it
-// is a third of the work, and 56x56x48 7x7 would take 12% more; of few taps 56x56x96 3x1 5%, in the
-// short rows of a dilation 33x33x256 3x3 4%, and blocks of pixels up to 15% (Xeon, model 167).
+// is a third of the work, and 56x56x48 7x7 would take 12% more, of few taps 56x56x96 3x1 5%, in the
+// short rows of a dilation 33x33x256 3x3 4% (Xeon, model 167).
 template <class S>
 inline ChannelVectors<S> VectorsOf(const ForwardProblem& problem, const ForwardPlan& plan) {
   const Geometry& g = problem.geometry;
   if constexpr (kHasEnds<S>) {
     constexpr int64_t kLeastTaps = 6;
     const int64_t least_bytes = HasFewTaps(g) ? 256 : 384;  // of a pixel
-    const bool in_blocks = plan.by_pixels && g.stride_width < g.filter_width;
-    const bool pays = !in_blocks && !plan.pairs && ColumnResidues(g) == 1 &&
-                      g.filter_height * g.filter_width >= kLeastTaps;
+    const bool pays =
+        !plan.pairs && ColumnResidues(g) == 1 && g.filter_height * g.filter_width >= kLeastTaps;
     const bool can = !plan.stream && g.channel_multiplier == 1 && FilterStep(problem) == 1 &&
                      g.in_channels % kLanes<typename S::Accumulator> == 0;
     if (pays && can) {

@@ -85,59 +85,68 @@ struct PixelWindow {
   int64_t rows, columns;
 };
 
-// With kSize the window is of so many rows and columns.
+// A run of `count` pixels, `in_step` elements of the input apart. With kSize the windows are of so
+// many rows and columns. To call this for each pixel took 57x57x96 3x3 with a stride of 3 12%
+// longer.
 template <class S, int kSize>
-DEPTHWISE_INLINE void ComputePixel(const ChannelArrays<S>& arrays, const PixelWindow<S>& window,
-                                   typename S::Element* out) {
+DEPTHWISE_INLINE void ComputePixels(const ChannelArrays<S>& arrays, PixelWindow<S> window,
+                                    int64_t count, int64_t in_step, typename S::Element* out) {
   using V = typename S::Vector;
   constexpr int64_t kCount = kLanes<typename S::Accumulator>;
   const int64_t rows = kSize != 0 ? kSize : window.rows;
   const int64_t columns = kSize != 0 ? kSize : window.columns;
-  const auto* taps = arrays.taps + window.first_tap * kCount;
-  const auto* bias = arrays.bias;
-  const auto compute = [&](const auto& load, int64_t v) DEPTHWISE_INLINE_LAMBDA {
-    const int64_t channel = arrays.vectors.First(v);
+  const int64_t row_taps = (kSize != 0 ? kSize : window.taps_of_row) * kCount;
+  const int64_t taps_step = arrays.taps_step, out_step = arrays.out_column_step;
+  const ChannelVectors<S> vectors = arrays.vectors;
+  const bool stream = arrays.stream;
+  const auto compute = [&](const auto& load, int64_t channel, const auto* taps,
+                           const auto* bias) DEPTHWISE_INLINE_LAMBDA {
     const auto* row = window.input + channel;
-    const auto* tap = taps;
     V sum{};
 #pragma GCC unroll 3
-    for (int64_t di = 0; di < rows; ++di, row += window.row_step) {
+    for (int64_t di = 0; di < rows; ++di, row += window.row_step, taps += row_taps) {
 #pragma GCC unroll 3
       for (int64_t dj = 0; dj < columns; ++dj) {
-        sum += load(row + dj * window.column_step) * LoadUnaligned<V>(tap + dj * kCount);
+        sum += load(row + dj * window.column_step) * LoadUnaligned<V>(taps + dj * kCount);
       }
-      tap += (kSize != 0 ? kSize : window.taps_of_row) * kCount;
     }
-    load.Store(out + channel, sum + LoadUnaligned<V>(bias), arrays.stream);
+    load.Store(out + channel, sum + LoadUnaligned<V>(bias), stream);
   };
-  int64_t v = arrays.first_vector;
-  for (; v < arrays.neighbours_end; ++v, taps += arrays.taps_step, bias += kCount) {
-    compute(PlainLoad<S>{}, v);
-  }
-  if constexpr (kHasEnds<S>) {
-    if (v == arrays.last_vector) return;
-    const EndsLoad<S> load = *arrays.ends;
-    compute(load, v);
+  const int64_t first = arrays.first_vector, end = arrays.neighbours_end;
+  for (; count > 0; --count) {
+    const auto* taps = arrays.taps + window.first_tap * kCount;
+    const auto* bias = arrays.bias;
+    for (int64_t v = first; v < end; ++v, taps += taps_step, bias += kCount) {
+      compute(PlainLoad<S>{}, vectors.First(v), taps, bias);
+    }
+    if constexpr (kHasEnds<S>) {
+      if (end < arrays.last_vector) {
+        const EndsLoad<S> load = *arrays.ends;
+        compute(load, vectors.First(end), taps, bias);
+      }
+    }
+    window.input += in_step;
+    out += out_step;
   }
 }
 
-// Pixels of 3x3 windows, two rows of kColumns, whose first window is given: kStride input rows and
-// columns lie between them. Two columns, which are not stored past the caches, fetch ahead what the
-// next blocks are the first to touch.
+// A run of blocks of pixels of 3x3 windows, two rows of kColumns each, whose first window is given:
+// kStride input rows and columns lie between those of a block, `in_step` elements between blocks.
+// Two columns, which are not stored past the caches, fetch ahead what the next blocks are the first
+// to touch. To call this for each block took 56x56x128 with a stride of 2 10% longer.
 template <class S, int kStride, int kColumns>
-__attribute__((noinline)) void ComputePixelBlock(const ChannelArrays<S>& arrays,
-                                                 PixelWindow<S> window, typename S::Element* out) {
+__attribute__((noinline)) void ComputePixelBlocks(const ChannelArrays<S>& arrays,
+                                                  PixelWindow<S> window, int64_t blocks,
+                                                  int64_t in_step, typename S::Element* out) {
   using V = typename S::Vector;
   constexpr int64_t kCount = kLanes<typename S::Accumulator>;
   constexpr int kInRows = 3 + kStride, kInColumns = 3 + (kColumns - 1) * kStride;
   const ChannelVectors<S> vectors = arrays.vectors;
-  const int64_t last = arrays.last_vector, taps_step = arrays.taps_step;
+  const int64_t taps_step = arrays.taps_step;
   const int64_t out_row = arrays.out_row_step, out_column = arrays.out_column_step;
   const bool stream = arrays.stream;
-  const auto* taps = arrays.taps;
-  const auto* bias = arrays.bias;
-  for (int64_t v = arrays.first_vector; v < last; ++v, taps += taps_step, bias += kCount) {
-    const int64_t channel = vectors.First(v);
+  const auto compute = [&](const auto& load, int64_t channel, const auto* taps,
+                           const auto* bias) DEPTHWISE_INLINE_LAMBDA {
     const auto* row = window.input + channel;
     auto* to = out + channel;
     if constexpr (kColumns > 1) {
@@ -160,7 +169,7 @@ __attribute__((noinline)) void ComputePixelBlock(const ChannelArrays<S>& arrays,
     for (int r = 0; r < kInRows; ++r, row = Step(row, window.row_step)) {
 #pragma GCC unroll 5
       for (int c = 0; c < kInColumns; ++c) {
-        V x = S::Load(row + c * window.column_step);
+        V x = load(row + c * window.column_step);
         Pin(x);
         if (r < 3 && c < 3) {
           tap[r][c] = LoadUnaligned<V>(taps + (r * 3 + c) * kCount);
@@ -179,9 +188,25 @@ __attribute__((noinline)) void ComputePixelBlock(const ChannelArrays<S>& arrays,
     const V added = LoadUnaligned<V>(bias);
 #pragma GCC unroll 2
     for (int j = 0; j < kColumns; ++j, to = Step(to, out_column)) {
-      StoreVector<S>(to, sums[0][j] + added, stream);
-      StoreVector<S>(to + out_row, sums[1][j] + added, stream);
+      load.Store(to, sums[0][j] + added, stream);
+      load.Store(to + out_row, sums[1][j] + added, stream);
     }
+  };
+  const int64_t first = arrays.first_vector, end = arrays.neighbours_end;
+  for (; blocks > 0; --blocks) {
+    const auto* taps = arrays.taps;
+    const auto* bias = arrays.bias;
+    for (int64_t v = first; v < end; ++v, taps += taps_step, bias += kCount) {
+      compute(PlainLoad<S>{}, vectors.First(v), taps, bias);
+    }
+    if constexpr (kHasEnds<S>) {
+      if (end < arrays.last_vector) {
+        const EndsLoad<S> load = *arrays.ends;
+        compute(load, vectors.First(end), taps, bias);
+      }
+    }
+    window.input += in_step;
+    out += kColumns * out_column;
   }
 }
 
@@ -198,24 +223,27 @@ DEPTHWISE_INLINE int64_t PixelRowsTogether(const Axis& rows, const Axis& columns
   return is_3x3 && has_blocks && are_inside && last - t >= 2 ? 2 : 1;
 }
 
-// Computes the block of pixels of two rows that begins with a 3x3 window. Returns how many columns
-// it has; at most as many as `columns_left` windows have all their columns.
+// Computes pixels of two rows from a 3x3 window on: of `columns` neighbours, or one less. Returns
+// how many.
 template <class S>
-DEPTHWISE_INLINE int64_t ComputeBlock(const ChannelArrays<S>& arrays, const PixelWindow<S>& window,
-                                      const Axis& columns, int64_t columns_left,
-                                      typename S::Element* out) {
-  if (columns.stride == 2) {
-    ComputePixelBlock<S, 2, 1>(arrays, window, out);
-    return 1;
+DEPTHWISE_INLINE int64_t ComputePixelPairs(const ChannelArrays<S>& arrays,
+                                           const PixelWindow<S>& window, const Axis& axis,
+                                           int64_t columns, typename S::Element* out) {
+  const int64_t step = axis.stride * arrays.in_column_step;
+  if (axis.stride == 2) {
+    ComputePixelBlocks<S, 2, 1>(arrays, window, columns, step, out);
+    return columns;
   }
   if constexpr (kHasPixelBlocks<S>) {
-    if (columns.out_step == 1 && columns_left >= 2) {
-      ComputePixelBlock<S, 1, 2>(arrays, window, out);
-      return 2;
+    if (axis.out_step == 1 && columns >= 2) {
+      ComputePixelBlocks<S, 1, 2>(arrays, window, columns / 2, 2 * step, out);
+      return columns / 2 * 2;
     }
   }
-  if constexpr (kHasDilatedPixelPairs<S>) ComputePixelBlock<S, 1, 1>(arrays, window, out);
-  return 1;
+  if constexpr (kHasDilatedPixelPairs<S>) {
+    ComputePixelBlocks<S, 1, 1>(arrays, window, columns, step, out);
+  }
+  return columns;
 }
 
 // Computes one output row or two, which begin at `out`. `rows` are the input rows of their windows,
@@ -224,9 +252,10 @@ template <class S>
 inline void PixelRows(const ChannelArrays<S>& arrays, const TileRows<typename S::Element>& rows,
                       int64_t rows_used, typename S::Element* out) {
   const int64_t window_rows = Min(arrays.window_rows, rows.row_end) - rows.row_begin;
-  // Computes the output at position t of an axis, or a block that begins there. Returns its
-  // columns.
-  const auto compute = [&](const Axis& axis, int64_t t) DEPTHWISE_INLINE_LAMBDA -> int64_t {
+  // Computes the output at position t of an axis, or pairs from there on, of which the windows of
+  // `whole` columns are whole. Returns how many columns.
+  const auto compute = [&](const Axis& axis, int64_t t, int64_t whole)
+                           DEPTHWISE_INLINE_LAMBDA -> int64_t {
     const int64_t unit = t * axis.stride;
     const int64_t begin = Min(axis.window, Max(0, axis.unit_begin - unit));
     const int64_t end = Max(begin, Min(axis.window, axis.unit_end - unit));
@@ -242,37 +271,30 @@ inline void PixelRows(const ChannelArrays<S>& arrays, const TileRows<typename S:
     auto* to = out + (axis.out_first + t * axis.out_step) * arrays.out_column_step;
     const bool is_3x3 = axis.window == 3 && window.rows == 3 && window.columns == 3;
     if constexpr (kHasPixelPairs<S>) {
-      if (is_3x3 && rows_used == 2) {
-        const int64_t whole = Min(axis.out_count - t, (axis.unit_end - unit - 3) / axis.stride + 1);
-        return ComputeBlock<S>(arrays, window, axis, whole, to);
-      }
+      if (is_3x3 && rows_used == 2) return ComputePixelPairs<S>(arrays, window, axis, whole, to);
     }
+    const int64_t step = axis.stride * arrays.in_column_step;
     if (is_3x3) {
-      ComputePixel<S, 3>(arrays, window, to);
-      return 1;
+      ComputePixels<S, 3>(arrays, window, whole, step, to);
+      return whole;
     }
     for (int64_t i = 0; i < rows_used; ++i, to += arrays.out_row_step) {
-      ComputePixel<S, 0>(arrays, window, to);
+      ComputePixels<S, 0>(arrays, window, 1, step, to);
       window.input += arrays.row_stride * rows.row_step;
     }
     return 1;
   };
-  const Axis& most = arrays.columns->First();
-  if constexpr (kHasDilatedPixelPairs<S>) {
-    const int64_t residues = arrays.columns->Residues();
-    if (residues > 1) {
-      // In the order of memory; the first residue has as many columns as any.
-      Axis place;
-      for (int64_t t = 0; t < most.out_count; ++t) {
-        for (int64_t residue = 0; residue < residues; ++residue) {
-          const Axis& axis = arrays.columns->Find(residue, &place);
-          if (t < axis.out_count) compute(axis, t);
-        }
-      }
-      return;
-    }
+  const Geometry& g = arrays.columns->OfGeometry();
+  const int64_t residues = arrays.columns->Residues();
+  Axis place;
+  for (int64_t column = 0; column < g.out_width;) {
+    const int64_t t = residues == 1 ? column : column / residues;
+    const Axis& axis = arrays.columns->Find(column - t * residues, &place);
+    const int64_t first = axis.ColumnCoordinate(t * axis.stride);
+    const int64_t left = g.in_width - 1 - (first + (axis.window - 1) * axis.in_step);
+    const int64_t whole = first < 0 || left < 0 ? 0 : left / axis.stride + 1;
+    column += compute(axis, t, Min(whole, g.out_width - column));
   }
-  for (int64_t t = 0; t < most.out_count;) t += compute(most, t);
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA

@@ -201,6 +201,7 @@ class ColumnAxes {
   ColumnAxes(const ColumnAxes&) = delete;
   ColumnAxes& operator=(const ColumnAxes&) = delete;
 
+  const Geometry& OfGeometry() const { return geometry_; }
   int64_t Residues() const { return residues_; }
   const Axis& First() const { return axes_[0]; }
   // That of a residue, which is in `place` if it is not kept.
