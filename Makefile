@@ -92,7 +92,8 @@ sanitize: sanitizer-build  ## self-test and kernel tests under GCC's sanitizers
 	  PYTHONPATH=$(SANITIZED) \
 	  $(BIN)/pytest -p no:faulthandler -p no:cacheprovider --capture=sys \
 	  -k '$(BEST_ISA) and not (test_random_values and float16)' \
-	  tests/test_exact.py tests/test_strips.py tests/test_transform.py::test_random_values
+	  tests/test_exact.py tests/test_pixel_ends.py tests/test_strips.py \
+	  tests/test_transform.py::test_random_values
 
 .PHONY: clean
 clean:  ## remove .venv, build and all caches

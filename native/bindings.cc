@@ -225,8 +225,14 @@ NB_MODULE(_native, m) {
       "empty", &EmptyBinding, "shape"_a, "dtype"_a, "image"_a.none(),
       "Returns a new C-contiguous array. Large ones lie in memory that is reused, 64-byte aligned "
       "or as far from it as the NHWC image that they are computed from.");
-  m.def("aligns_with_input", &AlignsWithInput, "geometry"_a, "result_bytes"_a,
-        "Returns whether a result had better be as far from alignment as its input.");
+  m.def(
+      "aligns_with_input",
+      [](const Geometry& g, int dtype, bool is_gradient) {
+        ElementSize(dtype);
+        return AlignsWithInput(g, static_cast<DType>(dtype), is_gradient);
+      },
+      "geometry"_a, "dtype"_a, "is_gradient"_a,
+      "Returns whether a result had better be as far from alignment as its input.");
   m.def("release_kept_memory", &ReleaseKeptMemory,
         "Frees the memory of past outputs that is kept for later ones; returns its size.");
   m.attr("max_kept_bytes") = kMaxKeptBytes;

@@ -131,10 +131,8 @@ NumpyResult NewImage(const CallArguments& arguments, const Solution& solution, i
   if (!g.channels_last) return NewResult({g.batch, channels, height, width}, dtype, nullptr);
   const bool is_forward = arguments.operation == Operation::kForward;
   PyObject* const image = (is_forward ? arguments.first : arguments.second).ptr();
-  const double bytes = static_cast<double>(g.batch) * height * width * channels *
-                       kElementSize[static_cast<int>(solution.dtype)];
   return NewResult({g.batch, height, width, channels}, dtype,
-                   AlignsWithInput(g, bytes) ? image : nullptr);
+                   AlignsWithInput(g, solution.dtype, !is_forward) ? image : nullptr);
 }
 
 NumpyResult NewResultOf(const CallArguments& arguments, const Solution& solution) {

@@ -45,15 +45,15 @@ class ChannelVectors {
   static constexpr int64_t kCount = kLanes<typename S::Accumulator>;
 
   ChannelVectors(int64_t channels, int64_t peel)
-      : start_(peel > 0 ? peel - kCount : 0),
-        most_(channels - kCount),
+      : first_start_(peel > 0 ? peel - kCount : 0),
+        last_start_(channels - kCount),
         count_(CeilDiv(channels - peel, kCount) + (peel > 0)),
         neighbours_(count_) {}
   // For channels of whole vectors, and a `peel` of at least one channel.
   static ChannelVectors WithEnds(int64_t channels, int64_t peel) {
     ChannelVectors vectors(channels, 0);
-    vectors.start_ = peel;
-    vectors.most_ = channels;
+    vectors.first_start_ = peel;
+    vectors.last_start_ = channels;
     --vectors.neighbours_;
     return vectors;
   }
@@ -61,13 +61,13 @@ class ChannelVectors {
   DEPTHWISE_INLINE int64_t Count() const { return count_; }
   // Of the ends of a pixel the first of its last channels.
   DEPTHWISE_INLINE int64_t First(int64_t v) const {
-    return Min(Max(0, start_ + v * kCount), most_);
+    return Min(Max(0, first_start_ + v * kCount), last_start_);
   }
   // Where those before `last` end whose channels are neighbours in memory.
   DEPTHWISE_INLINE int64_t NeighboursEnd(int64_t last) const { return Min(last, neighbours_); }
 
  private:
-  int64_t start_, most_;  // of First()
+  int64_t first_start_, last_start_;  // of First()
   int64_t count_, neighbours_;
 };
 
@@ -118,26 +118,26 @@ struct EndsLoad {
   using E = typename S::Element;
   static constexpr int kMostTaps = 5;  // for the size of the code
 
-  LaneMask<E> last{}, first{};  // the lanes of both
-  int64_t channels;             // of a pixel
+  LaneMask<E> last_lanes{}, first_lanes{};  // of the last channels, and of the first
+  int64_t channels;                         // of a pixel
 
   EndsLoad(const ChannelVectors<S>& vectors, int64_t pixel_channels) : channels(pixel_channels) {
     if constexpr (kHasEnds<S>) {
       const int64_t ends = vectors.NeighboursEnd(vectors.Count());
       if (ends == vectors.Count()) return;
       const int64_t lanes = channels - vectors.First(ends);
-      last = LanesBetween<E>(0, lanes);
-      first = LanesBetween<E>(lanes, vectors.kCount);
+      last_lanes = LanesBetween<E>(0, lanes);
+      first_lanes = LanesBetween<E>(lanes, vectors.kCount);
     }
   }
 
   // `from` is the first of the last channels.
   DEPTHWISE_INLINE typename S::Vector operator()(const E* from) const {
-    return LoadLanesInto(LoadLanes(from, last), from - channels, first);
+    return LoadLanesInto(LoadLanes(from, last_lanes), from - channels, first_lanes);
   }
   DEPTHWISE_INLINE void Store(E* to, typename S::Vector v, bool) const {
-    StoreLanes(to, v, last);
-    StoreLanes(to - channels, v, first);
+    StoreLanes(to, v, last_lanes);
+    StoreLanes(to - channels, v, first_lanes);
   }
 };
 

@@ -361,6 +361,7 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
       PrefetchNextRows(arrays, rows, offset, columns.count * axis.stride * unit_step, out,
                        columns.count * axis.out_step * arrays.out_column_step, i);
     }
+    // The ends of a whole tile are computed by a partial one.
     if constexpr (kFetchesTiles<S> && kVectors == 1 && (!kPartial || kIsEnds) &&
                   kRows == kChannelRows) {
       if (arrays.fetches_next_tile) {

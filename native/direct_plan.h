@@ -216,26 +216,30 @@ inline int64_t PeeledChannels(const ForwardProblem& problem, const ForwardPlan& 
                                 problem.input_strides, plan.by_pixels ? kPixelBytes : kPeeledBytes);
 }
 
-// How channels are cut into vectors: with one of both ends of a pixel where all loads and stores
-// can be of one line of the cache then. That vector goes to tiles for any width: of 48 channels it
-// is a third of the work, and 56x56x48 7x7 would take 12% more, of few taps 56x56x96 3x1 5%, in the
+// Whether one vector of channels takes both ends of a pixel if that leaves all loads and stores on
+// one line of the cache each. It goes to tiles of any number of columns: of 48 channels it is a
+// third of the work, and 56x56x48 7x7 would take 12% more, of few taps 56x56x96 3x1 5%, in the
 // short rows of a dilation 33x33x256 3x3 4% (Xeon, model 167).
+template <class S>
+DEPTHWISE_SMALL inline bool SuitsEnds(const Geometry& g) {
+  if constexpr (!kHasEnds<S>) return false;
+  constexpr int64_t kSize = sizeof(typename S::Element), kLeastTaps = 6;
+  const int64_t least_bytes = HasFewTaps(g) ? 256 : 384;  // of a pixel
+  return g.channels_last && g.channel_multiplier == 1 && ColumnResidues(g) == 1 &&
+         static_cast<double>(g.filter_height) * g.filter_width >= kLeastTaps &&
+         g.in_channels % kLanes<typename S::Accumulator> == 0 &&
+         g.in_channels * kSize >= least_bytes;
+}
+
+// How channels are cut into vectors. The vector of both ends needs both arrays as far from a line,
+// and a filter whose channels are neighbours.
 template <class S>
 inline ChannelVectors<S> VectorsOf(const ForwardProblem& problem, const ForwardPlan& plan) {
   const Geometry& g = problem.geometry;
-  if constexpr (kHasEnds<S>) {
-    constexpr int64_t kLeastTaps = 6;
-    const int64_t least_bytes = HasFewTaps(g) ? 256 : 384;  // of a pixel
-    const bool pays =
-        !plan.pairs && ColumnResidues(g) == 1 && g.filter_height * g.filter_width >= kLeastTaps;
-    const bool can = !plan.stream && g.channel_multiplier == 1 && FilterStep(problem) == 1 &&
-                     g.in_channels % kLanes<typename S::Accumulator> == 0;
-    if (pays && can) {
-      const int64_t peel =
-          ChannelsToAlignment<S>(g.in_channels, problem.input, problem.input_strides,
-                                 problem.output, problem.output_strides, least_bytes);
-      if (peel > 0) return ChannelVectors<S>::WithEnds(g.in_channels, peel);
-    }
+  if (SuitsEnds<S>(g) && !plan.stream && !plan.pairs && FilterStep(problem) == 1) {
+    const int64_t peel = ChannelsToAlignment<S>(g.in_channels, problem.input, problem.input_strides,
+                                                problem.output, problem.output_strides, 0);
+    if (peel > 0) return ChannelVectors<S>::WithEnds(g.in_channels, peel);
   }
   return {g.OutputChannels(), PeeledChannels<S>(problem, plan)};
 }

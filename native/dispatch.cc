@@ -49,6 +49,8 @@ PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
 // Larger results of few taps may be stored past the caches, which asks for whole cache lines;
 // smaller ones only where they are aligned anyway.
 constexpr double kCachedBytes = 8 << 20;
+// From this size of a pixel on channels of input and output are peeled alike (tile.h).
+constexpr double kPeeledBytes = 768;
 // Filters from about 13x13 on are transformed.
 constexpr double kMostDirectTaps = 12 * 12;
 
@@ -187,7 +189,11 @@ void GatherTaps(const void* dense, int64_t taps, int64_t channels, void* gathere
 
 }  // namespace
 
-bool AlignsWithInput(const Geometry& g, double result_bytes) {
+bool AlignsWithInput(const Geometry& g, DType dtype, bool is_gradient) {
+  const Geometry problem = is_gradient ? Transposed(g) : g;
+  const auto element_size = static_cast<double>(kElementSize[static_cast<int>(dtype)]);
+  const double result_bytes = static_cast<double>(g.batch) * problem.out_height *
+                              problem.out_width * problem.OutputChannels() * element_size;
   // With a stride an input gradient has fewer taps, a convolution as many, and little output.
   const double taps = static_cast<double>(g.filter_height) * g.filter_width /
                       (static_cast<double>(g.stride_height) * g.stride_width);
@@ -197,7 +203,20 @@ bool AlignsWithInput(const Geometry& g, double result_bytes) {
   if (threads > 1 && (!HasFewTaps(g) || has_few_rows)) return false;
   // Only channels as they are have whole lines to gain, and larger filters are transformed.
   const bool is_direct = taps <= kMostDirectTaps && g.channel_multiplier == 1;
-  return result_bytes <= kCachedBytes || (taps > kFewTaps && is_direct);
+  if (result_bytes > kCachedBytes && (taps <= kFewTaps || !is_direct)) return false;
+  // Where single pixels are computed they are peeled from 256 bytes on, for the input: the output,
+  // which is small there, gains nothing from being as far from alignment.
+  const double pixel_bytes = static_cast<double>(problem.InputChannels()) * element_size;
+  if (pixel_bytes >= kPeeledBytes) return true;
+  // 3x3 without a stride gains more from an aligned result. So does what might be stored past the
+  // caches.
+  const bool is_3x3 =
+      taps == 9 && g.filter_width == 3 && g.stride_height == 1 && g.stride_width == 1;
+  const double image_bytes =
+      static_cast<double>(g.batch) * problem.in_height * problem.in_width * pixel_bytes;
+  const ForwardKernels& kernels = CurrentTable().forward[static_cast<int>(dtype)];
+  return !is_3x3 && image_bytes + result_bytes <= kCachedBytes && taps <= kMostDirectTaps &&
+         kernels.begin_with_lines(problem);
 }
 
 void Forward(DType dtype, const ForwardProblem& given) {

@@ -21,9 +21,13 @@ void Forward(DType dtype, const ForwardProblem& given);
 // for each tap; the calling thread has what the sums of all threads need.
 void FilterGradient(DType dtype, const FilterGradientProblem& given);
 
-// Whether a result of so many bytes had better be as far from a cache line as the NHWC image that
-// it is computed from, so that the kernels read and write whole lines of both (PeeledChannels() in
-// direct_plan.h), or else aligned:
+// Whether the output, or the gradient of the input, had better be as far from a cache line as the
+// NHWC image that it is computed from, so that the kernels read and write whole lines of both
+// (VectorsOf() in direct_plan.h), or else aligned:
+// - one of pixels of less than 768 bytes, whose first vector would be computed apart; but not where
+//   a vector takes their ends (28x28x144 3x3 with a stride of 2 takes 7.5 instead of 9.2 us,
+//   56x56x96 7x7 216 instead of 236), unless that is 3x3 without a stride (56x56x64 44 instead of
+//   36);
 // - a large one of few taps, which may be stored past the caches. With more taps that gains less:
 //   unaligned 32x14x14x672 5x5 takes 2300 instead of 3100 us from the last-level cache, 3300
 //   instead of 3900 from memory, 8x28x28x480 5x5 1650 instead of 2240, and 2170 instead of 2700.
@@ -31,7 +35,7 @@ void FilterGradient(DType dtype, const FilterGradientProblem& given);
 //   begins for another one: aligned 28x28x240 5x5 takes two threads 55 instead of 60 us, 14x14x512
 //   5x5 31 instead of 36, 7x7x768 7x7 17 instead of 20, but 14x14x672 5x5 40 instead of 37.
 // (Xeon, model 167.)
-bool AlignsWithInput(const Geometry& g, double result_bytes);
+bool AlignsWithInput(const Geometry& g, DType dtype, bool is_gradient);
 
 // The three public functions on memory that fits the geometry; bias may be null, and images that
 // are results are C-contiguous.

@@ -255,7 +255,7 @@ void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, 
 
 template <class S>
 constexpr ForwardKernels ForwardKernelsOf() {
-  return {Plan<S>, Run<S>, RunDefinitionAtBorders<S>};
+  return {Plan<S>, Run<S>, RunDefinitionAtBorders<S>, SuitsEnds<S>};
 }
 
 // Outputs for each pair of an input and a tap that there may be along an axis.

@@ -138,6 +138,9 @@ struct ForwardKernels {
   // takes for zeros.
   void (*repair)(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin,
                  int64_t end);
+  // Whether vectors of channels begin with lines of the cache where pixels of both images begin as
+  // far within one: see SuitsEnds() in direct_plan.h.
+  bool (*begin_with_lines)(const Geometry& geometry);
 };
 
 // How a filter gradient is computed. The sum over batch, height and width is cut into chunks by the

@@ -11,10 +11,6 @@
 namespace depthwise {
 namespace {
 
-// From this size of a pixel on direct.h peels channels of input and output alike. (Where it
-// computes single pixels it does so from 256 bytes on, for the input: the output, which is small
-// there, gains nothing from being as far from alignment.)
-constexpr intptr_t kPeeledBytes = 768;
 // From this size on a result is worth a block of its own, which costs half a microsecond.
 constexpr int64_t kReusedBytes = 64 * 1024;
 
@@ -22,7 +18,7 @@ int64_t LineOffset(PyObject* object) {
   NumpyImage image;
   if (object == nullptr || !ReadImage(object, &image)) return 0;
   const intptr_t pixel = image.strides[2];
-  if (pixel % 64 != 0 || pixel < kPeeledBytes || image.strides[3] != image.element_size) return 0;
+  if (pixel % 64 != 0 || image.strides[3] != image.element_size) return 0;
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(image.data) % 64);
 }
 

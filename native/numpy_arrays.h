@@ -41,7 +41,7 @@ struct NumpyResult {
 };
 
 // A new C-contiguous array of rank 4, of a dtype (a numpy.dtype); large ones lie in memory that is
-// reused, and are 64-byte aligned or, if pixels are large, as far from it as `image`, which is null
+// reused, and are 64-byte aligned or, if pixels are lines, as far from it as `image`, which is null
 // or an NHWC image (see AlignsWithInput()). Throws nanobind::python_error: ValueError for a shape
 // that is too large for any array, MemoryError.
 NumpyResult NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject* image);

@@ -252,8 +252,8 @@ template <class S>
 inline void PixelRows(const ChannelArrays<S>& arrays, const TileRows<typename S::Element>& rows,
                       int64_t rows_used, typename S::Element* out) {
   const int64_t window_rows = Min(arrays.window_rows, rows.row_end) - rows.row_begin;
-  // Computes the output at position t of an axis, or pairs from there on, of which the windows of
-  // `whole` columns are whole. Returns how many columns.
+  // Computes the output at position t of an axis or, of 3x3, a run from there on, of `whole`
+  // columns whose windows have all of theirs. Returns how many columns.
   const auto compute = [&](const Axis& axis, int64_t t, int64_t whole)
                            DEPTHWISE_INLINE_LAMBDA -> int64_t {
     const int64_t unit = t * axis.stride;

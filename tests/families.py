@@ -93,9 +93,10 @@ def pixel_end_cases() -> Iterator[Case]:
         yield Case((12, 17), filter_size, 96, strides=(2, 3), padding="VALID")
     yield Case((13, 22), (5, 5), 96, strides=(3, 3))
     yield Case((13, 22), (3, 3), 96, dilations=(3, 1))
-    # Few vectors at a time: for all rows, and for each pair of rows.
-    yield Case((14, 14), (5, 5), 192)
+    # Few vectors at a time for all rows of a batch, and, on one thread, for each pair of rows.
+    yield Case((14, 14), (5, 5), 192, batch=9)
     yield Case((52, 51), (7, 7), 112)
+    yield Case((9, 12), (5, 5), 96, strides=(2, 1))
 
 
 def image_size_cases() -> Iterator[Case]:
@@ -217,7 +218,7 @@ def row_cases() -> Iterator[Case]:
     yield Case((9, 70), (3, 3), channels=20, strides=(2, 2), padding=((9, 0), (75, 40)))
     yield Case((9, 70), (1, 1), channels=3, strides=(2, 2), padding=((0, 2), (1, 9)))
     yield Case((6, 200), (1, 60), channels=2, strides=(1, 2))
-    # Large pixels, whose channels are peeled where they are unaligned.
+    # Large pixels, whose first channels are computed apart where they are unaligned.
     yield Case((5, 8), (3, 3), channels=208)
     yield Case((6, 15), (3, 3), channels=400, strides=(2, 2))
 

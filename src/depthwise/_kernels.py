@@ -11,7 +11,6 @@ Requirements that shaped this file:
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from . import _native
@@ -40,7 +39,7 @@ def forward(
     All arrays are of `dtype`, in native byte order, and `code` says what its bits mean: one of the
     16-bit types may be seen as integers. The same goes for the other two functions.
     """
-    output = empty_result(geometry.output_shape, dtype, "input or padding", (geometry, input))
+    output = empty_result(geometry.output_shape, dtype, "input or padding", (geometry, code, input))
     try:
         _native.forward(geometry.native, code, input, filter, output, bias)
     except BufferError:
@@ -54,7 +53,7 @@ def backprop_input(
 ) -> Array:
     """Return the gradient with respect to the input."""
     input_backprop = empty_result(
-        geometry.input_shape, dtype, "input_sizes", (geometry, out_backprop)
+        geometry.input_shape, dtype, "input_sizes", (geometry, code, out_backprop), True
     )
     try:
         _native.backprop_input(geometry.native, code, filter, out_backprop, input_backprop)
@@ -100,21 +99,22 @@ def empty_result(
     shape: tuple[int, int, int, int],
     dtype: np.dtype[Any],
     causes: str,
-    problem: tuple[Geometry, Array] | None = None,
+    problem: tuple[Geometry, int, Array] | None = None,
+    is_gradient: bool = False,
 ) -> Array:
     """Return a new C-contiguous array; large ones lie in memory that is reused.
 
     `causes` are the arguments to blame for a shape that is too large. Large arrays are aligned, or
-    of a `problem`, an image that is computed from another, as far from it as that one: then the
-    kernels read and write whole lines of large pixels (PeeledChannels in native/direct_plan.h), and
-    14x14x512 3x3 with stride 2 takes 9 instead of 12 us.
+    of a `problem`, its geometry, the code of its type and the image that the result is computed
+    from, as far from it as that one: then the kernels read and write whole lines (VectorsOf in
+    native/direct_plan.h), and 14x14x512 3x3 with stride 2 takes 9 instead of 12 us.
     """
     try:
         image = None
         if problem is not None and problem[0].data_format == "NHWC":
-            result_bytes = float(math.prod(shape)) * dtype.itemsize
-            if _native.aligns_with_input(problem[0].native, result_bytes):
-                image = problem[1]
+            geometry, code, computed_from = problem
+            if _native.aligns_with_input(geometry.native, code, is_gradient):
+                image = computed_from
         array: Array = _native.empty(shape, dtype, image)
         return array
     # NumPy's, that of a size which is no 64-bit integer, that of one which is no float.
