@@ -49,8 +49,6 @@ PlanOptions OptionsFor(const Geometry& g, int64_t threads) {
 // Larger results of few taps may be stored past the caches, which asks for whole cache lines;
 // smaller ones only where they are aligned anyway.
 constexpr double kCachedBytes = 8 << 20;
-// From this size of a pixel on channels of input and output are peeled alike (tile.h).
-constexpr double kPeeledBytes = 768;
 // Filters from about 13x13 on are transformed.
 constexpr double kMostDirectTaps = 12 * 12;
 
@@ -207,15 +205,13 @@ bool AlignsWithInput(const Geometry& g, DType dtype, bool is_gradient) {
   // Where single pixels are computed they are peeled from 256 bytes on, for the input: the output,
   // which is small there, gains nothing from being as far from alignment.
   const double pixel_bytes = static_cast<double>(problem.InputChannels()) * element_size;
-  if (pixel_bytes >= kPeeledBytes) return true;
+  if (pixel_bytes >= double{kPeeledBytes}) return true;
   // 3x3 without a stride gains more from an aligned result. So does what might be stored past the
   // caches.
   const bool is_3x3 =
       taps == 9 && g.filter_width == 3 && g.stride_height == 1 && g.stride_width == 1;
-  const double image_bytes =
-      static_cast<double>(g.batch) * problem.in_height * problem.in_width * pixel_bytes;
   const ForwardKernels& kernels = CurrentTable().forward[static_cast<int>(dtype)];
-  return !is_3x3 && image_bytes + result_bytes <= kCachedBytes && taps <= kMostDirectTaps &&
+  return !is_3x3 && DataBytes(g, element_size) <= kCachedBytes && taps <= kMostDirectTaps &&
          kernels.begin_with_lines(problem);
 }
 

@@ -117,6 +117,8 @@ static inline double DataBytes(const Geometry& g, double element_bytes) {
 inline constexpr double kPrefetchBytes = 8 << 20;
 // If a thread reads and writes more, the second-level cache of today's servers does not keep it.
 inline constexpr double kFarBytes = 2.25 * 1024 * 1024;
+// From this size of a pixel on one vector more is worth it, for the others to be aligned.
+inline constexpr int64_t kPeeledBytes = 768;
 
 // What a plan depends on besides its problem.
 struct PlanOptions {

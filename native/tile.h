@@ -133,9 +133,6 @@ DEPTHWISE_INLINE int64_t WindowRows(int64_t stride, int64_t filter_height, int64
   return (rows - 1) * stride + filter_height;
 }
 
-// From this size of a pixel on one vector more is worth it, for the others to be aligned.
-inline constexpr int64_t kPeeledBytes = 768;
-
 // The first channel where both of two NHWC arrays are at the start of a vector's worth of memory,
 // in every pixel; 0 if there is none, or if a pixel is too small for that to gain anything.
 template <class S>

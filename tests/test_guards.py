@@ -25,14 +25,13 @@ from families import (
     multiplier_cases,
     padding_cases,
     permuted_cases,
-    pixel_block_cases,
     row_cases,
-    single_pixel_cases,
     stride_cases,
     tall_tile_cases,
     walk_cases,
 )
 from operations import EVERY_OPERATION, GRADIENTS, Operation, exact_data
+from pixel_families import pixel_block_cases, single_pixel_cases
 
 GUARD_BYTES = 4096
 # NaN in every type when repeated, hence no result of a finite problem.

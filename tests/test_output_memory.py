@@ -89,6 +89,36 @@ def test_outputs_are_aligned_where_that_gains_more(
             assert address(result) % 64 == (0 if is_aligned else 16)
 
 
+@pytest.mark.parametrize(
+    ("channels", "taps", "stride", "takes_ends"),
+    [
+        (96, 5, 1, True),
+        (96, 3, 2, True),
+        (96, 3, 1, False),  # gains more from an aligned output
+        (96, 2, 1, False),  # few taps
+        (100, 5, 1, False),  # channels that fill no lines
+        (80, 5, 1, False),  # few vectors
+    ],
+)
+def test_outputs_of_small_pixels_are_like_their_input_where_both_ends_are_a_vector(
+    channels: int, taps: int, stride: int, takes_ends: bool, isa: str, restored_threads: None
+) -> None:
+    """As by the kernels of float32 with AVX-512 (`SuitsEnds` in native/direct_plan.h)."""
+    set_num_threads(1)
+    shape = (1, 60, 60, channels)
+    memory = np.ones(np.prod(shape) * 4 + 128, np.uint8)
+    begin = -address(memory) % 64 + 16
+    image = memory[begin : begin + np.prod(shape) * 4].view(np.float32).reshape(shape)
+    filter = np.ones((taps, taps, channels, 1), np.float32)
+    want = 16 if takes_ends and isa == "x86-64-v4" else 0
+    for _ in range(2):  # by Python code, then like an earlier call
+        output = depthwise_conv2d(image, filter, [1, stride, stride, 1], "SAME")
+        assert address(output) % 64 == want
+        if stride == 1:
+            gradient = depthwise_conv2d_backprop_input(shape, filter, image, [1] * 4, "SAME")
+            assert address(gradient) % 64 == want
+
+
 def test_outputs_of_alternating_sizes_are_served_from_what_is_kept() -> None:
     seen: dict[int, set[int]] = {1: set(), 3: set(), 8: set()}
     for _ in range(4):

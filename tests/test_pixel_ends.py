@@ -15,9 +15,9 @@ from cases import Case
 from comparator import Array, Expected, assert_matches
 from depthwise import _native, set_num_threads
 from depthwise._geometry import make_geometry
-from families import pixel_block_cases, pixel_end_cases, single_pixel_cases
 from layouts import contiguous_at
 from operations import BACKPROP_INPUT, FORWARD, Operation, exact_data
+from pixel_families import pixel_block_cases, pixel_end_cases, single_pixel_cases
 
 # A transform is not exact.
 pytestmark = pytest.mark.usefixtures("direct_sums", "restored_threads")
