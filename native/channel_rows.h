@@ -43,6 +43,17 @@ DEPTHWISE_INLINE void ComputePartialTiles(const ChannelArrays<S>& arrays, const 
   }
 }
 
+// Computes the ends of pixels of a tall tile, out of the way of its other vectors.
+template <class S, int kHeight, int kWidth, int kStride, int kRows>
+__attribute__((noinline)) void ComputeTallEnds(
+    const ChannelArrays<S>& arrays, const Axis& axis, const ColumnTile& columns,
+    const TileRows<typename S::Element>& rows,
+    const UnrolledRows<S, kHeight, kStride, kRows>& unrolled, int64_t rows_used, int64_t offset,
+    const typename S::Accumulator* taps, typename S::Element* out) {
+  ComputeTile<S, kHeight, kWidth, kStride, false, VectorOf::kEnds, 1>(
+      arrays, axis, columns, rows, unrolled, rows_used, offset, taps, out);
+}
+
 // Computes columns [first, last) of up to kRows output rows, all channels innermost: the outputs of
 // the column residues [residue_begin, residue_end), which have the same number of taps. They take
 // turns, tile by tile, since their columns lie next to each other. `rows` begin at input column
@@ -92,6 +103,13 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
       }
       if constexpr (kHasEnds<S> && kVectorOf == VectorOf::kNeighbours) {
         if (arrays.neighbours_end == arrays.last_vector) continue;
+        if constexpr (kRows > kChannelRows) {
+          if (is_whole) {
+            ComputeTallEnds<S, kHeight, kWidth, kStride, kRows>(
+                arrays, axis, columns, rows, unrolled, rows_used, offset, taps, to);
+            continue;
+          }
+        }
         ComputePartialTiles<S, kHeight, kWidth, kStride, VectorOf::kEnds, kRows>(
             arrays, axis, columns, rows, rows_used, offset, taps, to);
       }

@@ -206,12 +206,9 @@ bool AlignsWithInput(const Geometry& g, DType dtype, bool is_gradient) {
   // which is small there, gains nothing from being as far from alignment.
   const double pixel_bytes = static_cast<double>(problem.InputChannels()) * element_size;
   if (pixel_bytes >= double{kPeeledBytes}) return true;
-  // 3x3 without a stride gains more from an aligned result. So does what might be stored past the
-  // caches.
-  const bool is_3x3 =
-      taps == 9 && g.filter_width == 3 && g.stride_height == 1 && g.stride_width == 1;
+  // What might be stored past the caches gains more from an aligned result.
   const ForwardKernels& kernels = CurrentTable().forward[static_cast<int>(dtype)];
-  return !is_3x3 && DataBytes(g, element_size) <= kCachedBytes && taps <= kMostDirectTaps &&
+  return DataBytes(g, element_size) <= kCachedBytes && taps <= kMostDirectTaps &&
          kernels.begin_with_lines(problem);
 }
 
