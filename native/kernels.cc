@@ -141,8 +141,10 @@ DEPTHWISE_SMALL bool SuitsPrefetchedRows(const ForwardProblem& problem, const Fo
   }
   if (plan.algorithm == Algorithm::kPlane) {
     const int64_t row = g.in_width * plan.period;
-    return AreManyShortRows<S>(row, bytes) && (plan.stream || plan.staged_bytes > 0) &&
-           RowResidues(g) == 1 && problem.input_strides.row == row;
+    const bool pays = TakesTallWalk<S>(g) ? bytes > kFarBytes * static_cast<double>(options.threads)
+                                          : AreManyShortRows<S>(row, bytes) &&
+                                                (plan.stream || plan.staged_bytes > 0);
+    return pays && RowResidues(g) == 1 && problem.input_strides.row == row;
   }
   if (bytes <= kPrefetchBytes || plan.prefetch_tiles || plan.prefetch_images ||
       !IsDense(g, problem.input_strides)) {

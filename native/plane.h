@@ -13,6 +13,7 @@
 #include "plane_tile.h"
 #include "plane_walk.h"
 #include "staged_rows.h"
+#include "tall_walk_tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
@@ -30,9 +31,16 @@ inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::E
                       typename S::Element* out) {
   using E = typename S::Element;
   constexpr int64_t kCount = kLanes<typename S::Accumulator>;
+  constexpr bool kIsTall = kFilter == PlaneFilter::kTall;
   const int64_t vector_step = kSeveral ? arrays.phases * kCount : kCount;
   const int64_t reach = (arrays.filter_width - 1) * arrays.tap_step;
   const int64_t strip = kVectors * vector_step;
+  const int64_t phase_taps = kIsTall ? kRows * arrays.filter_width : 1;
+  // A walk fetches its share of the rows below, as many lines as it computes.
+  const E* fetched = nullptr;
+  if (kIsTall && arrays.fetches_rows) {
+    fetched = rows.row + (rows.row_end - rows.row_begin) * rows.row_step;
+  }
   for (int64_t first = begin; first < arrays.out_size; first += strip) {
     // A rest of one vector has a tile of one: 33x33x256 3x3 160 to 130, 112x112x32 113 to 103 us.
     if constexpr (kFilter == PlaneFilter::k3x3 && kVectors > 1 && !kSeveral) {
@@ -49,10 +57,20 @@ inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::E
       TileRows<E> tile_rows = rows;
       tile_rows.row += x - arrays.before;
       const auto run = [&](auto masked, const LaneMask<E>* tile_masks) DEPTHWISE_INLINE_LAMBDA {
-        const PlaneTile<S, kRows, kVectors, kFilter, kSeveral, decltype(masked)::value != 0> tile{
-            arrays,     tile_rows, arrays.taps + phase, arrays.bias + phase,
-            tile_masks, rows_used, arrays.out_size - x};
-        tile.Run(out + x);
+        constexpr bool kMasked = decltype(masked)::value != 0;
+        const PlaneStrip<S, kVectors, kSeveral, kMasked> place{arrays,
+                                                               tile_rows,
+                                                               arrays.taps + phase * phase_taps,
+                                                               arrays.bias + phase,
+                                                               tile_masks,
+                                                               rows_used,
+                                                               arrays.out_size - x};
+        if constexpr (kIsTall) {
+          TallWalk<S, kRows, kVectors, kSeveral, kMasked>{place, fetched}.Run(out + x);
+          if (fetched != nullptr) fetched += rows_used * kVectors * kCount;
+        } else {
+          PlaneTile<S, kRows, kVectors, kFilter, kSeveral, kMasked>{place}.Run(out + x);
+        }
       };
       // With many registers only rows of one vector have such a tile: one strip, seldom inside.
       if constexpr (kVectors > 1 || !kManyRegisters) {
@@ -80,32 +98,58 @@ struct PlaneRowsChoice {
   int64_t rows;
   PlaneRowsFunction<S> compute;
   PlaneRowsFunction<S> compute_rest;
+  // Of walks, which have packed taps of their own, and fewer rows if all can then have as many.
+  PlaneArrays<S> (*pack)(const PlaneArrays<S>&, typename S::Accumulator*);
+
+  DEPTHWISE_SMALL int64_t RowsOf(int64_t count) const {
+    return pack == nullptr ? rows : CeilDiv(count, CeilDiv(count, rows));
+  }
 };
 
 template <class S, bool kSeveral>
-inline PlaneRowsChoice<S> ChoosePlaneRows(const Geometry& g) {
+inline PlaneRowsFunction<S> FindTallWalk(int64_t filter_height) {
+  constexpr bool kTapVectors = kHasTallVectors<S, kSeveral>;
+  constexpr auto kTall = PlaneFilter::kTall;
+  switch (filter_height) {
+    case 5: return PlaneRows<S, 5, kTallVectors, kTall, kTapVectors>;
+    case 7: return PlaneRows<S, 7, kTallVectors, kTall, kTapVectors>;
+    case 9: return PlaneRows<S, 9, kTallVectors, kTall, kTapVectors>;
+    default: break;
+  }
+  if constexpr (kTallestFilter<S> >= 11) return PlaneRows<S, 11, kTallVectors, kTall, kTapVectors>;
+  return nullptr;
+}
+
+template <class S, bool kSeveral>
+inline PlaneRowsChoice<S> ChoosePlaneRows(const Geometry& g, const ForwardPlan& plan) {
   constexpr int kHalf = kPlaneSums / 2;
   using enum PlaneFilter;
   const auto any = PlaneRows<S, kPlaneRows, kPlaneVectors, kAny, kSeveral>;
   if (g.filter_width == 3 && g.filter_height == 3) {
     if constexpr (!kManyRegisters) {
       const auto compute = PlaneRows<S, kHalf, 1, k3x3, kSeveral>;
-      return {kHalf, compute, compute};
+      return {kHalf, compute, compute, nullptr};
     } else {
       if (kSeveral || g.out_width > kLanes<typename S::Accumulator>) {
         const auto compute = PlaneRows<S, kHalf, 2, k3x3, kSeveral>;
-        return {kHalf, compute, compute};
+        return {kHalf, compute, compute, nullptr};
       }
       const auto compute = PlaneRows<S, kPlaneSums, 1, k3x3, false>;
-      return {kPlaneSums, compute, compute};
+      return {kPlaneSums, compute, compute, nullptr};
     }
   }
   if constexpr (kHas5x5Planes<S, kSeveral>) {
     if (g.filter_width == 5 && g.filter_height == 5) {
-      return {kPlaneRowsOf5x5, PlaneRows<S, kPlaneRowsOf5x5, 2, k5x5, kSeveral>, any};
+      return {kPlaneRowsOf5x5, PlaneRows<S, kPlaneRowsOf5x5, 2, k5x5, kSeveral>, any, nullptr};
     }
   }
-  return {kPlaneRows, any, any};
+  if constexpr (kHasTallWalks) {
+    if (HasTallWalk<S>(g)) {
+      return {MostWalkedRows<S>(g, plan), FindTallWalk<S, kSeveral>(g.filter_height), any,
+              PackTallFilter<S, kSeveral>};
+    }
+  }
+  return {kPlaneRows, any, any, nullptr};
 }
 
 template <class S>
@@ -128,6 +172,7 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
   StagedRows staged(plan.staged_bytes > 0 ? scratch : nullptr);
   A* const taps = reinterpret_cast<A*>(static_cast<char*>(scratch) + plan.staged_bytes);
   A* const bias = taps + taps_size;
+  A* const tall_taps = bias + vectors * kCount;
   const int64_t period = several ? plan.period : kCount;
   PackFilter<S>(problem, rows, TapsOf(ColumnSizes(g), 0), first, channels, period, vectors, taps);
   PackBias<S>(problem, first, channels, period, vectors, bias);
@@ -145,32 +190,43 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       .before = (g.transposed ? reach - g.pad_left : g.pad_left) * plan.period,
       .out_row_step = rows.out_step * out.row,
       .stream = plan.stream,
+      .fetches_rows = plan.prefetch,
   };
-  PlaneMasks<S> masks(bias + vectors * kCount, vectors, g.filter_width, arrays.tap_step,
-                      arrays.before, arrays.in_size);
+  A* const memory = HasTallWalk<S>(g) ? tall_taps + taps_size + vectors * kCount : tall_taps;
+  PlaneMasks<S> masks(memory, vectors, g.filter_width, arrays.tap_step, arrays.before,
+                      arrays.in_size);
   PlaneRowsFunction<S> masked_by = nullptr;
   const PlaneRowsChoice<S> tile =
-      several ? ChoosePlaneRows<S, true>(g) : ChoosePlaneRows<S, false>(g);
+      several ? ChoosePlaneRows<S, true>(g, plan) : ChoosePlaneRows<S, false>(g, plan);
+  const int64_t together = tile.RowsOf(item.last - item.first);
   for (int64_t channel = first; channel < first + planes; ++channel, ++arrays.taps, ++arrays.bias) {
     const int64_t in_channel = g.transposed ? channel : channel / g.channel_multiplier;
     const E* image =
         static_cast<const E*>(problem.input) + item.b * in.batch + in_channel * in.channel;
     E* output = static_cast<E*>(problem.output) + item.b * out.batch + channel * out.channel;
-    for (int64_t t = item.first; t < item.last; t += tile.rows) {
-      const int64_t rows_used = Min(tile.rows, item.last - t);
+    const PlaneArrays<S> tall = tile.pack != nullptr ? tile.pack(arrays, tall_taps) : arrays;
+    for (int64_t t = item.first; t < item.last; t += together) {
+      const int64_t rows_used = Min(together, item.last - t);
       const TileRows<E> tile_rows = RowsInPlace(rows, t, rows_used, image, in.row);
-      if (plan.prefetch) {
+      if (plan.prefetch && tile.pack == nullptr) {
         PrefetchShare(tile_rows.row + kFetchedAheadBytes / int64_t{sizeof(E)}, 0, 1,
                       rows_used * in.row * int64_t{sizeof(E)}, 0, 1);
       }
-      const auto compute = rows_used > kPlaneRows ? tile.compute : tile.compute_rest;
+      const bool is_rest = rows_used <= kPlaneRows;
+      const auto compute = is_rest ? tile.compute_rest : tile.compute;
       if (compute != masked_by) masks.Clear();
       masked_by = compute;
       E* const to = output + (rows.out_first + t * rows.out_step) * out.row;
-      compute(arrays, tile_rows, rows_used, masks, 0, staged.PlaceOf(to));
+      compute(is_rest ? arrays : tall, tile_rows, rows_used, masks, 0, staged.PlaceOf(to));
       staged.Store(rows_used * arrays.out_size * int64_t{sizeof(E)});
     }
   }
+}
+
+// Whether the plane kernel takes the walk of tall_walk_tile.h, unless plane_walk.h has one.
+template <class S>
+DEPTHWISE_SMALL inline bool TakesTallWalk(const Geometry& g) {
+  return HasTallWalk<S>(g) && (g.channels_last || FindWalk<S>(g) == nullptr);
 }
 
 template <class S>
@@ -219,11 +275,10 @@ DEPTHWISE_SMALL inline int64_t StagedBytes(const ForwardProblem& problem, const 
       row != g.out_width * plan.period) {
     return 0;
   }
-  if (plan.period == 1 && g.filter_width == 5 && FindWalk<S>(g) != nullptr) return 0;
+  if (HasTallWalk<S>(g)) return 0;
   // The most of any tile: of 3x3, narrow and wide, of 5x5, and of any filter.
-  static_assert(kPlaneRows <= kPlaneRowsOf5x5);
-  const int64_t rows =
-      row <= kLanes<typename S::Accumulator> ? kPlaneSums : Max(kPlaneSums / 2, kPlaneRowsOf5x5);
+  static_assert(kPlaneRows <= kPlaneSums / 2 && kPlaneRowsOf5x5 <= kPlaneSums / 2);
+  const int64_t rows = row <= kLanes<typename S::Accumulator> ? kPlaneSums : kPlaneSums / 2;
   const int64_t buffer = StagedRows::BufferBytes(rows * row * int64_t{sizeof(typename S::Element)});
   return buffer <= kMostStagedBytes ? buffer : 0;
 }
@@ -242,13 +297,17 @@ DEPTHWISE_SMALL inline bool PlanPlane(const ForwardProblem& problem, double limi
   }
   const int64_t period = g.channels_last ? g.in_channels : 1;
   if (period >= kCount || in.column != period || (period > 1 && in.channel != 1)) return false;
-  // Where planes fill vectors the block kernel is faster, but for the smallest filters and walks.
+  // Where planes fill vectors the block kernel is faster, but for the smallest filters and walks,
+  // of tall filters those down wide rows.
   const bool suits_3x3 = g.filter_height == 3 && g.filter_width == 3 && g.out_width > kCount / 2;
-  if (g.OutputChannels() >= kCount && !suits_3x3 && (period > 1 || FindWalk<S>(g) == nullptr)) {
+  const bool suits_tall = HasTallWalk<S>(g) && g.out_width >= kLeastTallColumns<S>;
+  if (g.OutputChannels() >= kCount && !suits_3x3 &&
+      (period > 1 || (!suits_tall && FindWalk<S>(g) == nullptr))) {
     return false;
   }
   const int64_t phases = period / GreatestCommonDivisor(period, kCount);
-  const double vectors = (static_cast<double>(g.filter_height) * g.filter_width + 1) * phases;
+  const double taps = static_cast<double>(g.filter_height) * g.filter_width;
+  const double vectors = (HasTallWalk<S>(g) ? 2 : 1) * (taps + 1) * phases;
   // The filter may have any width.
   if (vectors * kVectorBytes > limit) return false;
   const auto masks = static_cast<double>(PlaneMasks<S>::Bytes(phases, g.filter_width));

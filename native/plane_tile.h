@@ -1,5 +1,5 @@
 // The tile of the plane kernel: some output rows of some vectors along the width, of single planes
-// or of few channels. Called by plane.h.
+// or of few channels. Called by plane.h; what it shares with tall_walk_tile.h is here.
 #pragma once
 
 #include "pack.h"
@@ -15,11 +15,11 @@ inline constexpr int kPlaneVectors = kManyRegisters ? 4 : 2;
 // registers, nine of which hold the taps, half of them of one.
 inline constexpr int kPlaneSums = 14;
 
-// Rows of two vectors for 5x5. Neighbouring columns seldom lie in one cache line, so that a load
-// takes as long as four multiply-adds: it has to serve that many output rows. With this tile
-// 480x640x3 takes 480 instead of 590 us, with AVX2 700 instead of 930 (by six rows 730, by four
-// 910), float16, which is converted for each load, 560 instead of 700, bfloat16 610 instead of 710.
-inline constexpr int kPlaneRowsOf5x5 = kManyRegisters ? 8 : 5;
+// Rows of two vectors for 5x5 with 16 registers; with more there are walks (tall_walk_tile.h).
+// Neighbouring columns seldom lie in one cache line, so that a load takes as long as four
+// multiply-adds: it has to serve that many output rows. With this tile 480x640x3 takes 700 instead
+// of 930 us (by six rows 730, by four 910).
+inline constexpr int kPlaneRowsOf5x5 = 5;
 
 // Only float32 has larger filters with their rows in order (ForEachInputRowInOrder), and that tile
 // for planes, for the size of the package.
@@ -27,16 +27,16 @@ template <class S>
 inline constexpr bool kHasSpecialPlanes = sizeof(typename S::Element) == 4;
 template <class S, bool kSeveral>
 inline constexpr bool kHas5x5Planes =
-    kHasSpecialPlanes<S> || (kSeveral && sizeof(typename S::Element) == 2);
+    !kManyRegisters && (kHasSpecialPlanes<S> || (kSeveral && sizeof(typename S::Element) == 2));
 
-// The filters that a tile is made for.
-enum class PlaneFilter { kAny, k3x3, k5x5 };
+// The filters that a tile is made for: of kTall those of as many rows as it has sums.
+enum class PlaneFilter { kAny, k3x3, k5x5, kTall };
 
 // What one item needs to know of its arrays; steps in elements.
 template <class S>
 struct PlaneArrays {
   // [window_rows, filter_width], taps_step apart: of several channels a vector for each phase, else
-  // one accumulator. See PackFilter() and PackBias().
+  // one accumulator. See PackFilter() and PackBias(), and for walks PackTallFilter().
   const typename S::Accumulator* taps;
   const typename S::Accumulator* bias;
   int64_t taps_step;
@@ -46,17 +46,17 @@ struct PlaneArrays {
   int64_t in_size, out_size;       // elements of a row
   int64_t before;                  // of padding, in elements
   int64_t out_row_step;
-  bool stream;  // store past the caches
+  bool stream;        // store past the caches
+  bool fetches_rows;  // of walks: the next ones
 };
 
-// A tile of kRows output rows x kVectors vectors of the same phase, of single or several channels.
-// With kMasked the lanes outside the image are zero.
-template <class S, int kRows, int kVectors, PlaneFilter kFilter, bool kSeveral, bool kMasked>
-struct PlaneTile {
+// kVectors vectors of the same phase in some rows, of single or several channels. With kMasked the
+// lanes outside the image are zero.
+template <class S, int kVectors, bool kSeveral, bool kMasked>
+struct PlaneStrip {
   using E = typename S::Element;
   using A = typename S::Accumulator;
   using V = typename S::Vector;
-  using Sums = V[kRows][kVectors];
   static constexpr int kCount = kLanes<A>;
 
   const PlaneArrays<S>& arrays;
@@ -66,13 +66,43 @@ struct PlaneTile {
   const LaneMask<E>* masks;    // [filter_width, kVectors]
   int64_t rows_used, columns;  // that are stored
 
-  // Between the vectors of the tile.
+  // Between the vectors.
   DEPTHWISE_INLINE int64_t VectorStep() const { return kSeveral ? arrays.phases * kCount : kCount; }
 
   static DEPTHWISE_INLINE V Channels(const A* from) {
     if constexpr (kSeveral) return LoadUnaligned<V>(from);
     return *from - V{};
   }
+
+  // Vector v of what tap dj meets of an input row, with one of `tile_masks`.
+  DEPTHWISE_INLINE V Load(const E* row, int64_t dj, int v, const LaneMask<E>* tile_masks) const {
+    const E* const from = row + dj * arrays.tap_step + v * VectorStep();
+    if constexpr (kMasked) return S::LoadMasked(from, tile_masks[dj * kVectors + v]);
+    return S::Load(from);
+  }
+
+  DEPTHWISE_INLINE void Store(const V (&row)[kVectors], V added, E* out) const {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t count = columns - v * VectorStep();
+      E* const to = out + v * VectorStep();
+      if (count >= kCount) {
+        StoreVector<S>(to, row[v] + added, arrays.stream);
+      } else if (count > 0) {
+        S::StorePartial(to, row[v] + added, count);
+      }
+    }
+  }
+};
+
+// A tile of kRows output rows of such a strip.
+template <class S, int kRows, int kVectors, PlaneFilter kFilter, bool kSeveral, bool kMasked>
+struct PlaneTile : PlaneStrip<S, kVectors, kSeveral, kMasked> {
+  using Strip = PlaneStrip<S, kVectors, kSeveral, kMasked>;
+  using Strip::arrays, Strip::bias, Strip::masks, Strip::rows, Strip::rows_used, Strip::taps;
+  using Strip::Channels, Strip::Load, Strip::Store, Strip::VectorStep;
+  using typename Strip::A, typename Strip::E, typename Strip::V;
+  using Sums = V[kRows][kVectors];
 
   DEPTHWISE_INLINE void Run(E* out) const {
     V sums[kRows][kVectors] = {};
@@ -87,24 +117,8 @@ struct PlaneTile {
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i, out = Step(out, arrays.out_row_step)) {
       if (i >= rows_used) break;
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t count = columns - v * VectorStep();
-        E* const to = out + v * VectorStep();
-        if (count >= kCount) {
-          StoreVector<S>(to, sums[i][v] + added, arrays.stream);
-        } else if (count > 0) {
-          S::StorePartial(to, sums[i][v] + added, count);
-        }
-      }
+      Store(sums[i], added, out);
     }
-  }
-
-  // Vector v of what tap dj meets of an input row, with one of `tile_masks`.
-  DEPTHWISE_INLINE V Load(const E* row, int64_t dj, int v, const LaneMask<E>* tile_masks) const {
-    const E* const from = row + dj * arrays.tap_step + v * VectorStep();
-    if constexpr (kMasked) return S::LoadMasked(from, tile_masks[dj * kVectors + v]);
-    return S::Load(from);
   }
 
   // All rows unrolled, all taps in registers.

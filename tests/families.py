@@ -12,25 +12,9 @@ from typing import Any
 import numpy as np
 
 from cases import Case
-from depthwise import _native
 from pixel_families import colliding_cases, pixel_block_cases, single_pixel_cases
-
-
-def tile_constants() -> list[dict[str, int]]:
-    """Return the tile constants of every instruction set this machine has."""
-    before = _native.get_isa()
-    constants = []
-    for isa in _native.supported_isas():
-        _native.set_isa(isa)
-        constants.append(_native.tile_constants())
-    _native.set_isa(before)
-    return constants
-
-
-def edges(size: int) -> set[int]:
-    """Return the sizes around a tile of `size` and around two of them."""
-    return {n for n in (size - 1, size, size + 1, 2 * size - 1, 2 * size, 2 * size + 1) if n > 0}
-
+from plane_families import tall_walk_cases, walk_cases
+from tile_sizes import edges, tile_constants
 
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 CHANNELS = (1, 2, 3, 4, 5, 8, 15, 16, 17, 24, 31, 32, 33, 37)
@@ -174,35 +158,6 @@ def row_cases() -> Iterator[Case]:
     yield Case((6, 15), (3, 3), channels=400, strides=(2, 2))
 
 
-def walk_cases() -> Iterator[Case]:
-    """Yield planes of 3x3 and 5x5 that strips walk down (native/plane_walk.h), with all edges."""
-    lanes = max(constants["lanes"] for constants in tile_constants())
-    for vectors in (1, 2, 3, 4):
-        for width in (vectors * lanes - 1, vectors * lanes, vectors * lanes + 1):
-            yield Case((7, width), (3, 3), 5, padding=((1, 2), (2, 0)))
-            yield Case((8, width), (5, 5), 17)
-            yield Case((9, 2 * width), (3, 3), 3, strides=(2, 2))
-            yield Case((8, 2 * width - 1), (5, 5), 2, 2, strides=(2, 2), padding=((0, 3), (2, 5)))
-    # Of float64, which has half as many lanes.
-    for width in (lanes // 2, lanes // 2 + 1, lanes * 3 // 2 - 1, lanes * 3 // 2):
-        yield Case((7, width), (3, 3), 5, padding=((1, 2), (2, 0)))
-        yield Case((8, width), (5, 5), 17)
-    # Two planes at a time, of an odd number, and two that share their input.
-    yield Case((9, lanes + 2), (5, 5), 17, strides=(2, 2))
-    yield Case((10, lanes - 3), (3, 3), 3, 3)
-    # Several strips of a row without a stride, as 16-bit types have them.
-    for width in (4 * lanes + 1, 5 * lanes, 5 * lanes + 1, 8 * lanes, 8 * lanes + 1):
-        yield Case((9, width), (3, 3), 17, padding=((2, 0), (0, 2)))
-    # Strips in the padding, and rows of several: of more output rows than a strip.
-    yield Case((6, 11), (5, 5), 16, padding=((3, 0), (20, 29)))
-    yield Case((5, 9), (3, 3), 3, padding=((0, 4), (40, 3)))
-    yield Case((9, 70), (5, 5), 20, strides=(2, 2), padding=((9, 0), (75, 40)))
-    yield Case((41, 140), (5, 5), 3, strides=(2, 2))
-    yield Case((41, 101), (3, 3), 2, strides=(2, 2))
-    # Strips that lie in the padding above.
-    yield Case((5, 40), (3, 3), 3, strides=(2, 2), padding=((50, 0), (1, 1)))
-
-
 def permuted_cases() -> Iterator[Case]:
     """Yield few channels that strides or multipliers take from two vectors (native/permuted.h)."""
     for channels in (2, 3, 4, 5, 7, 9, 14):
@@ -279,6 +234,7 @@ def larger_than_cache_cases() -> Iterator[Case]:
     yield Case((11, 9), (3, 3), 64, strides=(2, 2), padding=((3, 0), (0, 4)))
     yield Case((15, 23), (3, 3), 70, dilations=(1, 3), padding="VALID")
     yield Case((64, 64), (5, 5), 4)
+    yield Case((39, 42), (7, 7), 3)
     # Few channels with a stride, of which vectors are full, and not.
     yield Case((40, 64), (3, 3), 4, strides=(2, 2))
     yield Case((41, 50), (3, 3), 3, strides=(2, 2))
@@ -365,6 +321,7 @@ def all_cases() -> list[Case]:
         padding_cases,
         row_cases,
         walk_cases,
+        tall_walk_cases,
         permuted_cases,
         degenerate_cases,
         large_cases,

@@ -28,10 +28,10 @@ from families import (
     row_cases,
     stride_cases,
     tall_tile_cases,
-    walk_cases,
 )
 from operations import EVERY_OPERATION, GRADIENTS, Operation, exact_data
 from pixel_families import pixel_block_cases, single_pixel_cases
+from plane_families import tall_walk_cases, walk_cases
 
 GUARD_BYTES = 4096
 # NaN in every type when repeated, hence no result of a finite problem.
@@ -49,6 +49,7 @@ CASES = [
     *padding_cases(),
     *row_cases(),
     *walk_cases(),
+    *list(tall_walk_cases())[::2],
     *permuted_cases(),
     *list(tall_tile_cases())[::2],
     *list(interleaved_column_cases())[::2],

@@ -1,0 +1,62 @@
+"""Problems of planes (NCHW) and of few channels that kernels walk down, strip by strip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cases import Case
+from tile_sizes import tile_constants
+
+
+def walk_cases() -> Iterator[Case]:
+    """Yield planes of 3x3 and 5x5 that strips walk down (native/plane_walk.h), with all edges."""
+    lanes = max(constants["lanes"] for constants in tile_constants())
+    for vectors in (1, 2, 3, 4):
+        for width in (vectors * lanes - 1, vectors * lanes, vectors * lanes + 1):
+            yield Case((7, width), (3, 3), 5, padding=((1, 2), (2, 0)))
+            yield Case((8, width), (5, 5), 17)
+            yield Case((9, 2 * width), (3, 3), 3, strides=(2, 2))
+            yield Case((8, 2 * width - 1), (5, 5), 2, 2, strides=(2, 2), padding=((0, 3), (2, 5)))
+    # Of float64, which has half as many lanes.
+    for width in (lanes // 2, lanes // 2 + 1, lanes * 3 // 2 - 1, lanes * 3 // 2):
+        yield Case((7, width), (3, 3), 5, padding=((1, 2), (2, 0)))
+        yield Case((8, width), (5, 5), 17)
+    # Two planes at a time, of an odd number, and two that share their input.
+    yield Case((9, lanes + 2), (5, 5), 17, strides=(2, 2))
+    yield Case((10, lanes - 3), (3, 3), 3, 3)
+    # Several strips of a row without a stride, as 16-bit types have them.
+    for width in (4 * lanes + 1, 5 * lanes, 5 * lanes + 1, 8 * lanes, 8 * lanes + 1):
+        yield Case((9, width), (3, 3), 17, padding=((2, 0), (0, 2)))
+    # Strips in the padding, and rows of several: of more output rows than a strip.
+    yield Case((6, 11), (5, 5), 16, padding=((3, 0), (20, 29)))
+    yield Case((5, 9), (3, 3), 3, padding=((0, 4), (40, 3)))
+    yield Case((9, 70), (5, 5), 20, strides=(2, 2), padding=((9, 0), (75, 40)))
+    yield Case((41, 140), (5, 5), 3, strides=(2, 2))
+    yield Case((41, 101), (3, 3), 2, strides=(2, 2))
+    # Strips that lie in the padding above.
+    yield Case((5, 40), (3, 3), 3, strides=(2, 2), padding=((50, 0), (1, 1)))
+
+
+def tall_walk_cases() -> Iterator[Case]:
+    """Yield planes and few channels below filters of 5 to 11 rows (native/tall_walk_tile.h)."""
+    lanes = max(constants["lanes"] for constants in tile_constants())
+    for height in (5, 7, 9, 11):
+        # Rows that a tile takes, that a walk begins and ends within, and those of several walks.
+        for rows in sorted({4, 5, height, 2 * height}):
+            yield Case((rows, 2 * lanes + 3), (height, 3), 3)
+        yield Case((65, 20), (height, 4), 3, padding=((0, 2), (1, 5)))
+        yield Case((130 + height, 9), (height, 3), 2, padding="VALID")
+        # Strips inside the image, partial ones, and such as overlap the one before.
+        for width in (5, 4 * lanes, 4 * lanes + 1, 7 * lanes - 1):
+            yield Case((12, width), (height, height), 1, 2)
+            yield Case((10, width), (height, 3), 5, batch=2)
+        yield Case((13, 50), (height, 5), 3, padding=((30, 0), (0, 60)))
+        yield Case((13, 50), (height, 5), 4, padding=((0, 30), (60, 3)))
+        yield Case((12, 40), (height, 3), 6, dilations=(1, 3))
+    for channels in (2, 7, 12, 15):
+        yield Case((20, 33), (7, 7), channels)
+    # Rows that are so long that a walk has fewer of them.
+    yield Case((37, 4200), (5, 3), 1)
+    # As many planes as fill a vector, if they are wide.
+    yield Case((11, 7 * lanes), (7, 7), lanes + 1)
+    yield Case((8, 12 * lanes), (5, 5), lanes)
