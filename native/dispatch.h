@@ -26,8 +26,7 @@ void FilterGradient(DType dtype, const FilterGradientProblem& given);
 // (VectorsOf() in direct_plan.h), or else aligned:
 // - one of pixels of less than 768 bytes, whose first vector would be computed apart; but not where
 //   a vector takes their ends (28x28x144 3x3 with a stride of 2 takes 7.5 instead of 9.2 us,
-//   56x56x96 7x7 216 instead of 236), unless that is 3x3 without a stride (56x56x64 44 instead of
-//   36);
+//   56x56x96 7x7 216 instead of 236);
 // - a large one of few taps, which may be stored past the caches. With more taps that gains less:
 //   unaligned 32x14x14x672 5x5 takes 2300 instead of 3100 us from the last-level cache, 3300
 //   instead of 3900 from memory, 8x28x28x480 5x5 1650 instead of 2240, and 2170 instead of 2700.

@@ -4,8 +4,8 @@
 // the rows; of several channels those of an output vector repeat every `phases` vectors, and with
 // them its taps.
 //
-// Order of the loops: image, plane, a few output rows, strips of columns, so that memory is read
-// and written in sequence.
+// Order of the loops: image, plane, a few output rows, or for tall filters some dozens, strips of
+// columns, so that memory is read and written in sequence.
 #pragma once
 
 #include "end_masks.h"
@@ -23,8 +23,8 @@ inline constexpr int64_t kFetchedAheadBytes = 4096;
 template <class S>
 using PlaneMasks = EndMasks<S, kPlaneVectors>;
 
-// Computes the strips of up to kRows output rows from element `begin` on, `rows` of the input being
-// at column 0 and `out` too.
+// Computes the strips of up to kRows output rows, of tall filters of any number, from element
+// `begin` on, `rows` of the input being at column 0 and `out` too.
 template <class S, int kRows, int kVectors, PlaneFilter kFilter, bool kSeveral>
 inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::Element>& rows,
                       int64_t rows_used, PlaneMasks<S>& masks, int64_t begin,
@@ -35,10 +35,11 @@ inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::E
   const int64_t vector_step = kSeveral ? arrays.phases * kCount : kCount;
   const int64_t reach = (arrays.filter_width - 1) * arrays.tap_step;
   const int64_t strip = kVectors * vector_step;
-  const int64_t phase_taps = kIsTall ? kRows * arrays.filter_width : 1;
+  // From the first tap of a phase to that of the next, in vectors: walks have all of one together.
+  const int64_t phase_step = kIsTall ? kRows * arrays.filter_width : 1;
   // A walk fetches its share of the rows below, as many lines as it computes.
   const E* fetched = nullptr;
-  if (kIsTall && arrays.fetches_rows) {
+  if (kIsTall && arrays.fetches_rows && rows.row_begin < rows.row_end) {
     fetched = rows.row + (rows.row_end - rows.row_begin) * rows.row_step;
   }
   for (int64_t first = begin; first < arrays.out_size; first += strip) {
@@ -60,7 +61,7 @@ inline void PlaneRows(const PlaneArrays<S>& arrays, const TileRows<typename S::E
         constexpr bool kMasked = decltype(masked)::value != 0;
         const PlaneStrip<S, kVectors, kSeveral, kMasked> place{arrays,
                                                                tile_rows,
-                                                               arrays.taps + phase * phase_taps,
+                                                               arrays.taps + phase * phase_step,
                                                                arrays.bias + phase,
                                                                tile_masks,
                                                                rows_used,
@@ -138,7 +139,7 @@ inline PlaneRowsChoice<S> ChoosePlaneRows(const Geometry& g, const ForwardPlan& 
       return {kPlaneSums, compute, compute, nullptr};
     }
   }
-  if constexpr (kHas5x5Planes<S, kSeveral>) {
+  if constexpr (kHas5x5Planes<S>) {
     if (g.filter_width == 5 && g.filter_height == 5) {
       return {kPlaneRowsOf5x5, PlaneRows<S, kPlaneRowsOf5x5, 2, k5x5, kSeveral>, any, nullptr};
     }
@@ -192,23 +193,24 @@ inline void PlaneItem(const ForwardProblem& problem, const ForwardPlan& plan, co
       .stream = plan.stream,
       .fetches_rows = plan.prefetch,
   };
-  A* const memory = HasTallWalk<S>(g) ? tall_taps + taps_size + vectors * kCount : tall_taps;
-  PlaneMasks<S> masks(memory, vectors, g.filter_width, arrays.tap_step, arrays.before,
-                      arrays.in_size);
-  PlaneRowsFunction<S> masked_by = nullptr;
   const PlaneRowsChoice<S> tile =
       several ? ChoosePlaneRows<S, true>(g, plan) : ChoosePlaneRows<S, false>(g, plan);
+  const bool walks = tile.pack != nullptr;
   const int64_t together = tile.RowsOf(item.last - item.first);
+  A* const taps_end = walks ? tall_taps + taps_size + vectors * kCount : tall_taps;
+  PlaneMasks<S> masks(taps_end, vectors, g.filter_width, arrays.tap_step, arrays.before,
+                      arrays.in_size);
+  PlaneRowsFunction<S> masked_by = nullptr;
   for (int64_t channel = first; channel < first + planes; ++channel, ++arrays.taps, ++arrays.bias) {
     const int64_t in_channel = g.transposed ? channel : channel / g.channel_multiplier;
     const E* image =
         static_cast<const E*>(problem.input) + item.b * in.batch + in_channel * in.channel;
     E* output = static_cast<E*>(problem.output) + item.b * out.batch + channel * out.channel;
-    const PlaneArrays<S> tall = tile.pack != nullptr ? tile.pack(arrays, tall_taps) : arrays;
+    const PlaneArrays<S> tall = walks ? tile.pack(arrays, tall_taps) : arrays;
     for (int64_t t = item.first; t < item.last; t += together) {
       const int64_t rows_used = Min(together, item.last - t);
       const TileRows<E> tile_rows = RowsInPlace(rows, t, rows_used, image, in.row);
-      if (plan.prefetch && tile.pack == nullptr) {
+      if (plan.prefetch && !walks) {
         PrefetchShare(tile_rows.row + kFetchedAheadBytes / int64_t{sizeof(E)}, 0, 1,
                       rows_used * in.row * int64_t{sizeof(E)}, 0, 1);
       }
@@ -261,7 +263,8 @@ inline constexpr int64_t kMostStagedBytes = 128 * 1024;
 // Bytes of that buffer for a large output of a plan, or 0 if it cannot be staged: only planes are,
 // whose rows follow each other. (With a stride of 2 it took as long, wide rows of 16-bit types up
 // to a fifth longer. What is staged is computed by tiles: 3x3 takes up to 20% longer by walks that
-// are not, 5x5 10% longer to 20% less, from memory less.) With AVX2 many short rows, if they are
+// are not, but 5x5 up to 20% less, and tall filters gain nothing: 32x3x224x224 5x5 takes 2900 in
+// place of 3900 us.) With AVX2 many short rows, if they are
 // wider than a vector: 32x128x56x56 3x3 takes 7330 instead of 10,440 us, but 8x128x56x56 up to 14%,
 // 3x1080x1920 up to 40% more (Xeon, model 167).
 template <class S>

@@ -21,13 +21,12 @@ inline constexpr int kPlaneSums = 14;
 // of 930 us (by six rows 730, by four 910).
 inline constexpr int kPlaneRowsOf5x5 = 5;
 
-// Only float32 has larger filters with their rows in order (ForEachInputRowInOrder), and that tile
-// for planes, for the size of the package.
+// Only float32 has larger filters with their rows in order (ForEachInputRowInOrder), and that tile,
+// for the size of the package.
 template <class S>
 inline constexpr bool kHasSpecialPlanes = sizeof(typename S::Element) == 4;
-template <class S, bool kSeveral>
-inline constexpr bool kHas5x5Planes =
-    !kManyRegisters && (kHasSpecialPlanes<S> || (kSeveral && sizeof(typename S::Element) == 2));
+template <class S>
+inline constexpr bool kHas5x5Planes = kHasSpecialPlanes<S> && !kManyRegisters;
 
 // The filters that a tile is made for: of kTall those of as many rows as it has sums.
 enum class PlaneFilter { kAny, k3x3, k5x5, kTall };

@@ -175,7 +175,7 @@ using WalkFunction = decltype(&WalkItem<S, 3, 2, 2>);
 // where rows are wider than a vector and one strip, and most of it is filled if there are 25 taps,
 // or where several strips pay. Rows of one vector are walked by pairs of planes. With 16 registers
 // there is a walk for 3x3 with a stride in float32 alone. Other planes are computed by the tiles of
-// plane.h and by blocks.
+// plane.h, by its walks and by blocks.
 template <class S>
 inline WalkFunction<S> FindWalk(const Geometry& g) {
   if constexpr (kHasLaneMasks<typename S::Element>) {

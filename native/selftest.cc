@@ -81,6 +81,15 @@ Geometry DrawGeometry(Random& random, int64_t lanes, int64_t line) {
     g.dilation_height = g.dilation_width = 1;
     g.in_width = g.stride_width * Pick(random, lanes / 2, 6 * lanes);
   }
+  // Tall filters on planes and few channels, of several walks, too (tall_walk_tile.h).
+  if (Pick(random, 0, 5) == 0) {
+    g.in_height = Pick(random, 3, 70);
+    g.in_channels = Pick(random, 1, 7);
+    g.channel_multiplier = 1;
+    g.filter_height = 2 * Pick(random, 2, 5) + 1;
+    g.filter_width = Pick(random, 3, 6);
+    g.stride_height = g.stride_width = g.dilation_height = 1;
+  }
   g.pad_top = Pick(random, 0, 4);
   g.pad_left = Pick(random, 0, 4);
   int64_t pad_right = Pick(random, 0, 4);

@@ -31,8 +31,8 @@ DEPTHWISE_SMALL inline int64_t MostWalkedRows(const Geometry& g, const ForwardPl
 }
 
 // Whether taps are vectors, one for each phase. Scalars, which single planes could have, lie in
-// fewer lines of the cache: float64 480x640x4 5x5 takes 10 to 15% less. 16-bit types have none, for
-// the size of the package.
+// fewer lines of the cache: float64 NCHW 4x480x640 5x5 takes 10 to 15% less. 16-bit types have
+// none, for the size of the package.
 template <class S, bool kSeveral>
 inline constexpr bool kHasTallVectors = kSeveral || sizeof(typename S::Element) == 2;
 
@@ -43,13 +43,17 @@ template <class S>
 inline constexpr int64_t kLeastTallColumns =
     (sizeof(typename S::Element) == 2 ? 12 : 7) * kLanes<typename S::Accumulator>;
 
-// Of a row that is dilated, the next ones are far: 480x640x3 5x5 with dilation 2 would take 40%
-// more, and of a single column there is too little to compute for each, float64 2160x3840x3 7x1
-// 30%.
+// Whether a filter is walked, unless plane_walk.h walks it. Of dilated rows the next ones are not
+// fetched: NCHW 3x480x640 5x5 with dilation 2 would take 40% more, but not NHWC, nor 16-bit types.
+// Of few columns there is too little to compute for each row: float64 3x2160x3840 7x1 30%. So few
+// rows as a tile has are left to it.
 template <class S>
 DEPTHWISE_SMALL inline bool HasTallWalk(const Geometry& g) {
+  constexpr int64_t kSize = sizeof(typename S::Element);
+  const bool suits_rows =
+      g.dilation_height == 1 || g.channels_last || kSize == 2 || DataBytes(g, kSize) <= kFarBytes;
   return kHasTallWalks && g.filter_height >= 5 && g.filter_height <= kTallestFilter<S> &&
-         g.filter_height % 2 == 1 && g.filter_width >= 3 && g.dilation_height == 1;
+         g.filter_height % 2 == 1 && g.filter_width >= 3 && suits_rows && g.out_height > kPlaneRows;
 }
 
 // Copies taps and bias in the order in which a walk reads them: of each phase column by column, and

@@ -53,10 +53,15 @@ def tall_walk_cases() -> Iterator[Case]:
         yield Case((13, 50), (height, 5), 3, padding=((30, 0), (0, 60)))
         yield Case((13, 50), (height, 5), 4, padding=((0, 30), (60, 3)))
         yield Case((12, 40), (height, 3), 6, dilations=(1, 3))
+        yield Case((35, 33), (height, 3), 3, dilations=(2, 2), padding=((3, 0), (1, 4)))
     for channels in (2, 7, 12, 15):
         yield Case((20, 33), (7, 7), channels)
-    # Rows that are so long that a walk has fewer of them.
+    # More rows than the image has, and without an image.
+    yield Case((2, 40), (9, 3), 3, padding=((12, 12), (1, 1)))
+    yield Case((0, 20), (5, 3), 3, padding=((4, 6), (1, 1)))
+    # So long rows that walks have the fewest (`MostWalkedRows`), which fill lines and do not.
     yield Case((37, 4200), (5, 3), 1)
+    yield Case((37, 4208), (5, 3), 1)
     # As many planes as fill a vector, if they are wide.
     yield Case((11, 7 * lanes), (7, 7), lanes + 1)
     yield Case((8, 12 * lanes), (5, 5), lanes)

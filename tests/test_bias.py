@@ -19,6 +19,8 @@ CASES = (
     Case((7, 9), channels=48, strides=(2, 2)),
     Case((9, 16), (5, 5), channels=33, padding="VALID", batch=2),
     Case((9, 12), (11, 11), channels=17),
+    Case((12, 40), (7, 7), channels=3),
+    Case((9, 30), (5, 3), channels=6),
     Case((8, 9), channels=16, multiplier=2),
     Case((8, 9), (5, 3), channels=3, multiplier=5, strides=(2, 1)),
     Case((5, 40), channels=1),

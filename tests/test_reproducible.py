@@ -80,6 +80,7 @@ CASES = [
     Case((1, 5000), (1, 21), 5, dilations=(1, 7)),
     Case((2, 1500), (2, 9), 20, padding=((1, 0), (30, 200))),
     Case((1, 3000), (1, 11), 18, padding=((0, 0), (700, 40))),
+    Case((9, 3000), (5, 5), 1),
     # The last piece is as wide as half a vector.
     Case((4, 903), (3, 3), 16),
     Case((4, 1806), (3, 3), 20, strides=(2, 2)),

@@ -50,6 +50,8 @@ LARGE = [
     Case(size=(300, 640), channels=16, dilations=(1, 5)),
     Case(size=(160, 384), filter_size=(5, 5), channels=64),
     Case(size=(700, 1001), channels=3),
+    # Walks of 16 rows each, and four rows for a tile (native/tall_walk_tile.h).
+    Case(size=(196, 1366), filter_size=(5, 3), channels=3),
 ]
 
 
