@@ -106,6 +106,8 @@ struct TallWalk : PlaneStrip<S, kVectors, kTapVectors, kMasked> {
     const int64_t steps = rows_used + kRows - 1;
     for (int64_t step = 0; step < steps; ++step) {
       if (step >= rows.row_begin && step < rows.row_end) {
+        // The first rows meet no taps of the later half, the last none of the first half, but for
+        // output rows that are not computed here.
         if (step < kHalf) {
           AddRow<0, kHalf - 1>(row, sums);
         } else if (step >= rows_used + kHalf) {
