@@ -45,8 +45,8 @@ struct PlaneArrays {
   int64_t in_size, out_size;       // elements of a row
   int64_t before;                  // of padding, in elements
   int64_t out_row_step;
-  bool stream;        // store past the caches
-  bool fetches_rows;  // of walks: the next ones
+  bool stream;                         // store past the caches
+  const typename S::Element* fetched;  // of walks: from where on they fetch, or null
 };
 
 // kVectors vectors of the same phase in some rows, of single or several channels. With kMasked the
