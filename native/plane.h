@@ -270,9 +270,9 @@ inline constexpr int64_t kMostStagedBytes = 128 * 1024;
 // whose rows follow each other. (With a stride of 2 it took as long, wide rows of 16-bit types up
 // to a fifth longer. What is staged is computed by tiles: 3x3 takes up to 20% longer by walks that
 // are not, but 5x5 up to 20% less, and tall filters gain nothing: 32x3x224x224 5x5 takes 2900 in
-// place of 3900 us.) With AVX2 many short rows, if they are
-// wider than a vector: 32x128x56x56 3x3 takes 7330 instead of 10,440 us, but 8x128x56x56 up to 14%,
-// 3x1080x1920 up to 40% more (Xeon, model 167).
+// place of 3900 us.) With AVX2 many short rows, if they are wider than a vector: 32x128x56x56 3x3
+// takes 7330 instead of 10,440 us, but 8x128x56x56 up to 14%, 3x1080x1920 up to 40% more (Xeon,
+// model 167).
 template <class S>
 DEPTHWISE_SMALL inline int64_t StagedBytes(const ForwardProblem& problem, const ForwardPlan& plan,
                                            double bytes) {

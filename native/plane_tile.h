@@ -80,6 +80,15 @@ struct PlaneStrip {
     return S::Load(from);
   }
 
+  // All vectors of it.
+  DEPTHWISE_INLINE void LoadAll(const E* row, int64_t dj, V (&x)[kVectors]) const {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      x[v] = Load(row, dj, v, masks);
+      Pin(x[v]);
+    }
+  }
+
   DEPTHWISE_INLINE void Store(const V (&row)[kVectors], V added, E* out) const {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
@@ -99,7 +108,7 @@ template <class S, int kRows, int kVectors, PlaneFilter kFilter, bool kSeveral, 
 struct PlaneTile : PlaneStrip<S, kVectors, kSeveral, kMasked> {
   using Strip = PlaneStrip<S, kVectors, kSeveral, kMasked>;
   using Strip::arrays, Strip::bias, Strip::masks, Strip::rows, Strip::rows_used, Strip::taps;
-  using Strip::Channels, Strip::Load, Strip::Store, Strip::VectorStep;
+  using Strip::Channels, Strip::Load, Strip::LoadAll, Strip::Store, Strip::VectorStep;
   using typename Strip::A, typename Strip::E, typename Strip::V;
   using Sums = V[kRows][kVectors];
 
@@ -203,11 +212,7 @@ struct PlaneTile : PlaneStrip<S, kVectors, kSeveral, kMasked> {
       const A* tap = taps + r * width * arrays.taps_step;
       for (int64_t dj = 0; dj < width; ++dj, tap += arrays.taps_step) {
         V x[kVectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
-          x[v] = Load(row, dj, v, masks);
-          Pin(x[v]);
-        }
+        LoadAll(row, dj, x);
 #pragma GCC unroll 4
         for (int i = decltype(first)::value; i <= decltype(last)::value; ++i) {
           V t = Channels(rows_back.From(tap, i));

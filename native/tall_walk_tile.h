@@ -90,7 +90,7 @@ template <class S, int kRows, int kVectors, bool kTapVectors, bool kMasked>
 struct TallWalk : PlaneStrip<S, kVectors, kTapVectors, kMasked> {
   using Strip = PlaneStrip<S, kVectors, kTapVectors, kMasked>;
   using Strip::arrays, Strip::bias, Strip::masks, Strip::rows, Strip::rows_used, Strip::taps;
-  using Strip::Channels, Strip::Load, Strip::Store;
+  using Strip::Channels, Strip::LoadAll, Strip::Store;
   using typename Strip::A, typename Strip::E, typename Strip::V;
   // Of the output rows that an input row has taps for: sums[k] is of the one that takes tap row k.
   using Sums = V[kRows][kVectors];
@@ -141,11 +141,7 @@ struct TallWalk : PlaneStrip<S, kVectors, kTapVectors, kMasked> {
     const A* tap = taps;
     for (int64_t dj = 0; dj < arrays.filter_width; ++dj, tap += kRows * kTapSize) {
       V x[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        x[v] = Load(row, dj, v, masks);
-        Pin(x[v]);
-      }
+      LoadAll(row, dj, x);
 #pragma GCC unroll 16
       for (int k = kFirst; k <= kLast; ++k) {
         V t = Channels(tap + k * kTapSize);
