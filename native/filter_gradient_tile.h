@@ -46,14 +46,17 @@ struct FilterGradientTile {
 
   DEPTHWISE_INLINE void Run(int64_t channel, A* sums, const E* out) const {
     out += channel;
-    const auto step = [&](auto first, auto last, int64_t r, const E* row) DEPTHWISE_INLINE_LAMBDA {
-      constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
-      A* row_sums = sums + (r - kLast * arrays.row_stride) * arrays.filter_width * kCount;
+    const auto step = [&](auto count, int64_t first, int64_t r,
+                          const E* row) DEPTHWISE_INLINE_LAMBDA {
+      constexpr int kRows = decltype(count)::value;
+      const int64_t tap_row = r - (first + kRows - 1) * arrays.row_stride;
+      A* row_sums = sums + tap_row * arrays.filter_width * kCount;
+      const E* const from = out + first * arrays.out_row_step;
       row += channel;
       int64_t dj = 0;
       const auto add = [&](auto width) DEPTHWISE_INLINE_LAMBDA {
         constexpr int kTaps = decltype(width)::value;
-        AddTaps<kFirst, kLast, kTaps>(row + dj * unit_step, out, row_sums + dj * kCount, dj);
+        AddTaps<kRows, kTaps>(row + dj * unit_step, from, row_sums + dj * kCount, dj);
         dj += kTaps;
       };
       if constexpr (kWidth != 0) return add(Size<kWidth>{});
@@ -65,20 +68,22 @@ struct FilterGradientTile {
       if (rest & 2) add(Size<2>{});
       if (rest & 1) add(Size<1>{});
     };
-    ForEachInputRow<kChannelRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
+    ForEachInputRowByCount<kChannelRows>(rows, arrays.filter_height, arrays.row_stride, rows_used,
+                                         step);
   }
 
-  // Adds the products with the input units from `row` on, the first of which is number `unit`, to
-  // kTaps taps of the filter rows of output rows kFirst to kLast; `sums` is that of the last one.
-  template <int kFirst, int kLast, int kTaps>
+  // Adds the products of the kRows output rows from `out` on with the input units from `row` on,
+  // the first of which is number `unit`, to kTaps taps of their filter rows; `sums` is that of the
+  // last.
+  template <int kRows, int kTaps>
   DEPTHWISE_INLINE void AddTaps(const E* row, const E* out, A* sums, int64_t unit) const {
     const int64_t sums_step = arrays.row_stride * arrays.filter_width * kCount;
-    V total[kChannelRows][kTaps];
+    V total[kRows][kTaps];
 #pragma GCC unroll 2
-    for (int i = kLast; i >= kFirst; --i) {
+    for (int i = kRows - 1; i >= 0; --i) {
 #pragma GCC unroll 8
       for (int dj = 0; dj < kTaps; ++dj) {
-        total[i][dj] = LoadUnaligned<V>(sums + (kLast - i) * sums_step + dj * kCount);
+        total[i][dj] = LoadUnaligned<V>(sums + (kRows - 1 - i) * sums_step + dj * kCount);
       }
     }
     int64_t j = 0;
@@ -91,14 +96,14 @@ struct FilterGradientTile {
       for (; j + kChannelColumns <= columns_used; j += kChannelColumns, unit += kChannelColumns) {
         const int64_t begin = unit_begin - unit, end = unit_end - unit;
         if (end < kChannelColumns) break;
-        AddColumns<kFirst, kLast>(total, row, out, begin, end);
+        AddColumns(total, row, out, begin, end);
         row += kChannelColumns * unit_step;
         out += kChannelColumns * out_column_step;
       }
     }
     for (; j < columns_used; ++j, unit += unit_stride) {
-      V y[kChannelRows];
-      LoadColumn<kFirst, kLast>(y, out);
+      V y[kRows];
+      LoadColumn(y, out);
       out += out_column_step;
       const E* from = row;
       row += unit_stride * unit_step;
@@ -108,14 +113,14 @@ struct FilterGradientTile {
         V x = S::Load(from);
         Pin(x);
 #pragma GCC unroll 2
-        for (int i = kFirst; i <= kLast; ++i) total[i][dj] += x * y[i];
+        for (int i = 0; i < kRows; ++i) total[i][dj] += x * y[i];
       }
     }
 #pragma GCC unroll 2
-    for (int i = kLast; i >= kFirst; --i) {
+    for (int i = kRows - 1; i >= 0; --i) {
 #pragma GCC unroll 8
       for (int dj = 0; dj < kTaps; ++dj) {
-        StoreUnaligned(sums + (kLast - i) * sums_step + dj * kCount, total[i][dj]);
+        StoreUnaligned(sums + (kRows - 1 - i) * sums_step + dj * kCount, total[i][dj]);
       }
     }
   }
@@ -126,13 +131,13 @@ struct FilterGradientTile {
   // Of the input units [begin, end) are read, among them all that every tap meets; the others, at
   // either end, are left out one by one: columns at the edges one at a time took 28x28x240 5x5, of
   // 21 columns together and 7 alone, 10% longer.
-  template <int kFirst, int kLast, int kTaps>
-  DEPTHWISE_INLINE void AddColumns(V (&total)[kChannelRows][kTaps], const E* row, const E* out,
+  template <int kRows, int kTaps>
+  DEPTHWISE_INLINE void AddColumns(V (&total)[kRows][kTaps], const E* row, const E* out,
                                    int64_t begin, int64_t end) const {
-    V y[kChannelColumns][kChannelRows];
+    V y[kChannelColumns][kRows];
 #pragma GCC unroll 8
     for (int j = 0; j < kChannelColumns; ++j, out = Step(out, out_column_step)) {
-      LoadColumn<kFirst, kLast>(y[j], out);
+      LoadColumn(y[j], out);
     }
 #pragma GCC unroll 16
     for (int k = 0; k < kChannelColumns - 1 + kTaps; ++k, row = Step(row, unit_step)) {
@@ -145,16 +150,15 @@ struct FilterGradientTile {
         const int dj = k - j;
         if (dj < 0 || dj >= kTaps) continue;
 #pragma GCC unroll 2
-        for (int i = kFirst; i <= kLast; ++i) total[i][dj] += x * y[j][i];
+        for (int i = 0; i < kRows; ++i) total[i][dj] += x * y[j][i];
       }
     }
   }
 
-  template <int kFirst, int kLast>
-  DEPTHWISE_INLINE void LoadColumn(V (&y)[kChannelRows], const E* out) const {
-    out += kFirst * arrays.out_row_step;
+  template <int kRows>
+  DEPTHWISE_INLINE void LoadColumn(V (&y)[kRows], const E* out) const {
 #pragma GCC unroll 2
-    for (int i = kFirst; i <= kLast; ++i, out = Step(out, arrays.out_row_step)) {
+    for (int i = 0; i < kRows; ++i, out = Step(out, arrays.out_row_step)) {
       y[i] = S::Load(out);
       Pin(y[i]);
     }
@@ -186,7 +190,7 @@ struct FilterGradientTile {
 #pragma GCC unroll 32
     for (int k = 0; k < (kChannelColumns - 1) * kStride + 3; ++k) {
       if (k % kStride == 0 && k / kStride < kChannelColumns) {
-        LoadColumn<0, kChannelRows - 1>(y[k / kStride], out);
+        LoadColumn(y[k / kStride], out);
         out = Step(out, out_column_step);
       }
       if (kClip && (k < unit_begin || k >= unit_end)) continue;

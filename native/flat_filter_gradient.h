@@ -33,10 +33,11 @@ struct FlatGradientArrays {
   }
 };
 
-// Adds the products of input row `row` with output rows kFirst to kLast to kTaps taps from dj on.
-template <int kFirst, int kLast, int kTaps, class A>
-DEPTHWISE_INLINE void AddFlatTaps(const FlatGradientArrays<A>& arrays, const A* row, A* row_sums,
-                                  int64_t dj) {
+// Adds the products of input row `row` with the kRows output rows from `out` on to kTaps taps from
+// dj on; `row_sums` are those of the last of these rows.
+template <int kRows, int kTaps, class A>
+DEPTHWISE_INLINE void AddFlatTaps(const FlatGradientArrays<A>& arrays, const A* row, const A* out,
+                                  A* row_sums, int64_t dj) {
   using V = Vec<A>;
   const int64_t sums_step = arrays.row_stride * arrays.filter_width * arrays.pattern_step;
   const A* from[kTaps];
@@ -44,20 +45,20 @@ DEPTHWISE_INLINE void AddFlatTaps(const FlatGradientArrays<A>& arrays, const A* 
   for (int n = 0; n < kTaps; ++n) from[n] = row + arrays.TapOffset(dj + n);
   row_sums += dj * arrays.pattern_step;
   for (int64_t phase = 0; phase < arrays.pattern_step; phase += kLanes<A>) {
-    V total[kFlatRows][kTaps];
+    V total[kRows][kTaps];
 #pragma GCC unroll 4
-    for (int i = kLast; i >= kFirst; --i) {
+    for (int i = kRows - 1; i >= 0; --i) {
 #pragma GCC unroll 8
       for (int n = 0; n < kTaps; ++n) {
-        total[i][n] =
-            LoadUnaligned<V>(row_sums + (kLast - i) * sums_step + n * arrays.pattern_step + phase);
+        total[i][n] = LoadUnaligned<V>(row_sums + (kRows - 1 - i) * sums_step +
+                                       n * arrays.pattern_step + phase);
       }
     }
     for (int64_t k = phase; k < arrays.length; k += arrays.pattern_step) {
-      V y[kFlatRows];
+      V y[kRows];
 #pragma GCC unroll 4
-      for (int i = kFirst; i <= kLast; ++i) {
-        y[i] = LoadUnaligned<V>(arrays.out + i * arrays.out_row_step + k);
+      for (int i = 0; i < kRows; ++i) {
+        y[i] = LoadUnaligned<V>(out + i * arrays.out_row_step + k);
         Pin(y[i]);
       }
 #pragma GCC unroll 8
@@ -65,14 +66,14 @@ DEPTHWISE_INLINE void AddFlatTaps(const FlatGradientArrays<A>& arrays, const A* 
         V x = LoadUnaligned<V>(from[n] + k);
         Pin(x);
 #pragma GCC unroll 4
-        for (int i = kFirst; i <= kLast; ++i) total[i][n] += x * y[i];
+        for (int i = 0; i < kRows; ++i) total[i][n] += x * y[i];
       }
     }
 #pragma GCC unroll 4
-    for (int i = kLast; i >= kFirst; --i) {
+    for (int i = kRows - 1; i >= 0; --i) {
 #pragma GCC unroll 8
       for (int n = 0; n < kTaps; ++n) {
-        StoreUnaligned(row_sums + (kLast - i) * sums_step + n * arrays.pattern_step + phase,
+        StoreUnaligned(row_sums + (kRows - 1 - i) * sums_step + n * arrays.pattern_step + phase,
                        total[i][n]);
       }
     }
@@ -83,14 +84,16 @@ DEPTHWISE_INLINE void AddFlatTaps(const FlatGradientArrays<A>& arrays, const A* 
 template <class A>
 inline void FlatGradientRows(const FlatGradientArrays<A>& arrays, const TileRows<A>& rows,
                              int64_t rows_used) {
-  const auto step = [&](auto first, auto last, int64_t r, const A* row) DEPTHWISE_INLINE_LAMBDA {
-    constexpr int kFirst = decltype(first)::value, kLast = decltype(last)::value;
-    A* row_sums =
-        arrays.sums + (r - kLast * arrays.row_stride) * arrays.filter_width * arrays.pattern_step;
+  const auto step = [&](auto count, int64_t first, int64_t r,
+                        const A* row) DEPTHWISE_INLINE_LAMBDA {
+    constexpr int kRows = decltype(count)::value;
+    const int64_t tap_row = r - (first + kRows - 1) * arrays.row_stride;
+    A* row_sums = arrays.sums + tap_row * arrays.filter_width * arrays.pattern_step;
+    const A* const out = arrays.out + first * arrays.out_row_step;
     int64_t dj = 0;
     const auto add = [&](auto width) DEPTHWISE_INLINE_LAMBDA {
       constexpr int kTaps = decltype(width)::value;
-      AddFlatTaps<kFirst, kLast, kTaps>(arrays, row, row_sums, dj);
+      AddFlatTaps<kRows, kTaps>(arrays, row, out, row_sums, dj);
       dj += kTaps;
     };
     while (dj + kFlatTapsTogether <= arrays.filter_width) add(Size<kFlatTapsTogether>{});
@@ -99,7 +102,7 @@ inline void FlatGradientRows(const FlatGradientArrays<A>& arrays, const TileRows
     }
     while (dj < arrays.filter_width) add(Size<1>{});
   };
-  ForEachInputRow<kFlatRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
+  ForEachInputRowByCount<kFlatRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
 }
 
 template <class A>
