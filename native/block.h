@@ -310,6 +310,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .neighbours_end = 1,
         .pairs = false,
         .tall = false,
+        .by_rows = plan.by_rows,
         .fetch_first = 0,
         .fetch_shares = 0,
         .fetches_output = false,
@@ -374,6 +375,7 @@ DEPTHWISE_SMALL inline bool PlanBlock(const ForwardProblem& problem, double limi
   // An odd number of vectors keeps successive rows out of the same sets of the cache.
   plan->ring_row_stride = (ring_columns(strip) | 1) * kCount;
   plan->scratch_bytes = static_cast<int64_t>(strip_bytes(strip) + filter_bytes);
+  plan->by_rows = SuitsRowTiles<Plain<S>>(g);
   plan->algorithm = Algorithm::kBlock;
   return true;
 }

@@ -30,7 +30,15 @@ DEPTHWISE_INLINE void ComputePartialTiles(const ChannelArrays<S>& arrays, const 
       kIsEnds ? !kIsCommon : kHeight == 0 || kStride != 1 || kVectorOf == VectorOf::kCopies;
   constexpr int kTapRows = kIsAny ? 0 : kHeight, kTaps = kIsAny ? 0 : kWidth;
   constexpr int kTileStride = kIsAny ? kStride == 1 : kStride;
-  if constexpr (kRows == kChannelRows) {
+  if constexpr (kRows == 1) {
+    for (int64_t j = 0; j < columns.count; j += kChannelColumns) {
+      const ColumnTile part =
+          ColumnTileAt(axis, columns.t + j, Min(kChannelColumns, columns.count - j));
+      ComputePartialTile<S, kTapRows, kTaps, kTileStride, kVectorOf>(
+          arrays, axis, part, rows, rows_used, offset + j * axis.in_step * arrays.in_column_step,
+          taps, out + j * axis.out_step * arrays.out_column_step);
+    }
+  } else if constexpr (kRows == kChannelRows) {
     ComputePartialTile<S, kTapRows, kTaps, kTileStride, kVectorOf>(arrays, axis, columns, rows,
                                                                    rows_used, offset, taps, out);
   } else {
@@ -66,7 +74,7 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
                            int64_t residue_begin, int64_t residue_end, int64_t first, int64_t last,
                            typename S::Element* out) {
   constexpr int kVectorLanes = kLanes<typename S::Accumulator>;
-  constexpr int kColumns = kTileColumns<kVectors>;
+  constexpr int kColumns = kTileColumns<kVectors, kRows>;
   const UnrolledRows<S, kHeight, kStride, kRows> unrolled(rows);
   Axis place;
   // The first residue has as many columns as any.
@@ -88,10 +96,12 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
           (axis.ColumnCoordinate(t * axis.stride) - arrays.first_column) * arrays.in_column_step;
       auto* to = out + (residue + t * axis.out_step - first) * arrays.out_column_step;
       bool is_whole = false;
-      if constexpr (kWidth != 0) {
+      if constexpr (kWidth != 0 || kRows == 1) {
+        // Tiles of one row have to be inside the image.
+        constexpr int kEdge = kRows == 1 ? 1 : kWidth;
         is_whole = columns.count == kColumns &&
                    (arrays.has_padding ||
-                    (columns.image_begin < kWidth && columns.image_end > columns.units - kWidth));
+                    (columns.image_begin < kEdge && columns.image_end > columns.units - kEdge));
         if (is_whole) {
           ComputeTile<S, kHeight, kWidth, kStride, false, kVectorOf, kVectors>(
               arrays, axis, columns, rows, unrolled, rows_used, offset, taps, to);
@@ -133,6 +143,9 @@ inline ChannelColumnsFunction<S> FindChannelColumns(const ChannelArrays<S>& arra
   }
   if constexpr (kHasTallTiles<S, kVectorOf>) {
     if (arrays.tall) return ChannelColumns<S, 3, 3, 1, kVectorOf, 1, kTallRows>;
+  }
+  if constexpr (kHasRowTiles<S> && kVectorOf == VectorOf::kNeighbours) {
+    if (arrays.by_rows) return ChannelColumns<S, 0, 0, 1, kVectorOf, 1, 1>;
   }
   if (same_strides && taps == 3 && arrays.window_rows == 3) {
     if (stride == 1) return ChannelColumns<S, 3, 3, 1, kVectorOf>;

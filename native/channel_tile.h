@@ -1,4 +1,4 @@
-// The register tile whose vectors are channels: two output rows, or kTallRows, x a few output
+// The register tile whose vectors are channels: two output rows, one or kTallRows, x a few output
 // columns of one vector of channels. It reads [rows, columns, channels] either straight from an
 // NHWC array or from packed rows with zero padding. Most taps on padding are skipped, in an array
 // all. Called by channel_rows.h.
@@ -42,8 +42,8 @@ class UnrolledRows {
 
 // kHeight and kWidth are the taps along each axis, and kStride the stride of both in units; or 0
 // for any. A partial tile may leave out columns and skip any units outside the image; others skip
-// only those that not every tap meets, and have no more, unless padding is packed. To choose
-// between them as it runs costs a tile of bfloat16 3x3 10%. A tile has kVectors vectors of
+// only those that not every tap meets, and have no more, unless padding is packed; of one row none.
+// To choose between them as it runs costs a tile of bfloat16 3x3 10%. A tile has kVectors vectors of
 // channels and kRows output rows.
 template <class S, int kHeight, int kWidth, int kStride, bool kPartial, int kVectors, int kRows>
 struct ChannelTile {
@@ -51,7 +51,7 @@ struct ChannelTile {
   using A = typename S::Accumulator;
   using V = typename S::Vector;
   static constexpr int kCount = kLanes<A>;
-  static constexpr int kColumns = kTileColumns<kVectors>;
+  static constexpr int kColumns = kTileColumns<kVectors, kRows>;
   using Sums = V[kVectors][kRows][kColumns];
   using Unrolled = UnrolledRows<S, kHeight, kStride, kRows>;
 
@@ -110,7 +110,7 @@ struct ChannelTile {
     V added[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) added[v] = LoadUnaligned<V>(bias + v * kCount);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < kColumns; ++j) {
       if (kPartial && j >= columns_used) break;
       E* const place = out_steps.Walk(out, j);
@@ -172,9 +172,12 @@ struct ChannelTile {
         }
       }
     };
-    add(Size<0>{}, Size<0>{}, rows_used == 1 ? rows.row_end : Min(row_stride, rows.row_end));
-    add(Size<0>{}, Size<1>{}, Min(arrays.window_rows, rows.row_end));
-    add(Size<1>{}, Size<1>{}, rows.row_end);
+    const bool is_one = kRows == 1 || rows_used == 1;
+    add(Size<0>{}, Size<0>{}, is_one ? rows.row_end : Min(row_stride, rows.row_end));
+    if constexpr (kRows > 1) {
+      add(Size<0>{}, Size<1>{}, Min(arrays.window_rows, rows.row_end));
+      add(Size<1>{}, Size<1>{}, rows.row_end);
+    }
   }
 
   template <int kTaps>
@@ -203,7 +206,8 @@ struct ChannelTile {
   DEPTHWISE_INLINE void AddTaps(const Load& load, Sums& sums, const E* row, const TapOf& tap,
                                 int64_t begin, int64_t end) const {
     constexpr int kUnits = (kColumns - 1) * kStride + kTaps;
-    constexpr int kEdge = kPartial ? kUnits : kTaps - 1;  // units that may be others, at either end
+    // Units that may be others, at either end.
+    constexpr int kEdge = kPartial ? kUnits : kRows == 1 ? 0 : kTaps - 1;
 #pragma GCC unroll 32
     for (int unit = 0; unit < kUnits; ++unit) {
       const E* const from = in_steps.Walk(row, unit);
@@ -213,7 +217,7 @@ struct ChannelTile {
       for (int v = 0; v < kVectors; ++v) {
         V x = load(v == 0 ? from : from + second);
         Pin(x);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int j = 0; j < kColumns; ++j) {
           const int dj = unit - j * kStride;
           if (dj < 0 || dj >= kTaps) continue;

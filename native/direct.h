@@ -160,6 +160,7 @@ class DirectKernel {
         .neighbours_end = vectors_.NeighboursEnd(last_),
         .pairs = false,
         .tall = false,
+        .by_rows = plan_.by_rows,
         .fetch_first = first_,
         .fetch_shares = plan_.prefetch && may_fetch ? last_ - first_ : 0,
         // The vectors of a part of the channels would fetch what others write.

@@ -35,7 +35,8 @@ inline constexpr double kCachedItemBytes = 640 * 1024;
 // needs, too, for more of them: 56x56x96 7x7 takes 4 to 9% less, 28x28x192 6%, 56x56x144 6x6 4%,
 // larger filters as long; 5x5 and less, or with a stride, is faster in sequence. Where all rows
 // stay in the second-level cache the taps of a few vectors serve them all: 14x14x384 7x7 and
-// 14x14x672 5x5 take 4 to 6% less, 7x7x768 7x7 12%; but 3x3 is faster in sequence there, too.
+// 14x14x672 5x5 take 4 to 6% less, 7x7x768 7x7 12%; but 3x3 is faster in sequence there, too, and
+// so is a single row: 1x1000x512 1x31 takes 270 instead of 360 us.
 struct VectorGroups {
   int64_t packed, together;
 };
@@ -49,6 +50,7 @@ inline VectorGroups GroupVectors(const Geometry& g, const Item& item) {
   const double rows = WindowRows(item.rows.stride, item.rows.window, item.last - item.first);
   const double bytes = rows * static_cast<double>(g.in_width) * g.InputChannels() *
                        double{sizeof(typename S::Element)};
+  if (SuitsRowTiles<S>(g)) return {all, all};
   if (taps > 9 && bytes <= kCachedItemBytes) return {few, few};
   return {all, taps > 25 && item.rows.stride == 1 && columns.stride == 1 ? few : all};
 }
@@ -93,8 +95,10 @@ DEPTHWISE_SMALL inline bool TakesPairs(const Geometry& g, const Strides& in, int
   // now computed by pixels, as are all with dilations and pixels as small).
   const bool is_dilated = columns.in_step > 1, is_filled_from_far = is_far && ways > 8;
   const int64_t room = is_dilated && !is_filled_from_far ? 18 : 9;
-  const int64_t more = is_dilated && is_filled_from_far ? computed(kTileColumns<1>) / 20 : 0;
-  const bool are_even = computed(kTileColumns<2>) <= computed(kTileColumns<1>) + more;
+  const int64_t more =
+      is_dilated && is_filled_from_far ? computed(kTileColumns<1, kChannelRows>) / 20 : 0;
+  const bool are_even =
+      computed(kTileColumns<2, kChannelRows>) <= computed(kTileColumns<1, kChannelRows>) + more;
   return has_tile && (are_even || ways <= 8) && !has_phases && g.channel_multiplier == 1 &&
          ColumnsCollide<S>(rows, columns, in, room, kChannelRows);
 }
@@ -144,6 +148,7 @@ DEPTHWISE_SMALL inline bool PlanDirect(const ForwardProblem& problem, const Plan
   const bool is_far = bytes > kFarBytes * static_cast<double>(options.threads);
   plan->pairs = TakesPairs<S>(g, problem.input_strides, options.ways, is_far);
   plan->tall = !plan->pairs && SuitsTallTiles<S>(g, problem.input_strides, bytes, options);
+  plan->by_rows = !plan->by_pixels && !plan->pairs && SuitsRowTiles<S>(g);
   plan->blocks = 1;
   plan->scratch_bytes = DirectGroupVectors<S>(g) * static_cast<int64_t>(PackedVectorBytes<S>(g));
   return true;

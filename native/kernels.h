@@ -71,6 +71,7 @@ struct ForwardPlan {
   int64_t staged_bytes;   // of a buffer from which all of it is, or 0: see staged_rows.h
   bool pairs;             // kDirect: vectors of channels are computed two at a time
   bool tall;              // kDirect: tiles have many output rows
+  bool by_rows;           // kDirect, kBlock: tiles have one output row
   bool by_pixels;         // kDirect: by pixels or blocks of them, see pixel_rows.h
   bool repair_borders;    // packed, but the filter is not finite: see ForwardKernels::repair
 
