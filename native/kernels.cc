@@ -15,6 +15,7 @@
 #include "narrow_plane.h"
 #include "permuted.h"
 #include "plane.h"
+#include "row.h"
 #include "strided_plane.h"
 #include "transform.h"
 #include "transform_filter_gradient.h"
@@ -172,7 +173,8 @@ DEPTHWISE_SMALL ForwardPlan PlanSums(const ForwardProblem& problem, const PlanOp
     return plan;
   }
   const bool is_packed =
-      PlanNarrowPlane<S>(problem, &plan) || PlanPlane<S>(problem, kScratchBytes, &plan) ||
+      PlanRow<S>(problem, kScratchBytes, &plan) || PlanNarrowPlane<S>(problem, &plan) ||
+      PlanPlane<S>(problem, kScratchBytes, &plan) ||
       PlanStridedPlane<S>(problem, kScratchBytes, &plan) ||
       PlanPermuted<S>(problem, kScratchBytes, &plan) ||
       PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan);
@@ -232,6 +234,9 @@ void Run(const ForwardProblem& problem, const ForwardPlan& plan, int64_t begin, 
       if constexpr (!kIsPackedOnly<S>) RunDirect<S>(problem, plan, begin, end, scratch);
       break;
     case Algorithm::kBlock: RunBlock<S>(problem, plan, begin, end, scratch); break;
+    case Algorithm::kRow:
+      if constexpr (kHasRows<S>) RunRow<S>(problem, plan, begin, end, scratch);
+      break;
     case Algorithm::kPlane:
       if constexpr (kHasLaneMasks<typename S::Element>) {
         RunPlane<S>(problem, plan, begin, end, scratch);

@@ -32,6 +32,7 @@ struct ForwardProblem {
 enum class Algorithm : int {
   kDirect,        // direct.h: NHWC in place
   kBlock,         // block.h: packed, one vector of channels at a time
+  kRow,           // row.h: NCHW in place, filters of one row or column
   kPlane,         // plane.h: rows of NCHW and of few channels in place
   kStridedPlane,  // strided_plane.h: NCHW with a stride of 2, in place
   kNarrowPlane,   // narrow_plane.h: NCHW with two rows in a vector

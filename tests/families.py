@@ -14,6 +14,7 @@ import numpy as np
 from cases import Case
 from pixel_families import colliding_cases, pixel_block_cases, single_pixel_cases
 from plane_families import tall_walk_cases, walk_cases
+from thin_families import row_tile_cases, thin_cases
 from tile_sizes import edges, tile_constants
 
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
@@ -322,6 +323,8 @@ def all_cases() -> list[Case]:
         row_cases,
         walk_cases,
         tall_walk_cases,
+        thin_cases,
+        row_tile_cases,
         permuted_cases,
         degenerate_cases,
         large_cases,
