@@ -43,8 +43,8 @@ class UnrolledRows {
 // kHeight and kWidth are the taps along each axis, and kStride the stride of both in units; or 0
 // for any. A partial tile may leave out columns and skip any units outside the image; others skip
 // only those that not every tap meets, and have no more, unless padding is packed; of one row none.
-// To choose between them as it runs costs a tile of bfloat16 3x3 10%. A tile has kVectors vectors of
-// channels and kRows output rows.
+// To choose between them as it runs costs a tile of bfloat16 3x3 10%. A tile has kVectors vectors
+// of channels and kRows output rows.
 template <class S, int kHeight, int kWidth, int kStride, bool kPartial, int kVectors, int kRows>
 struct ChannelTile {
   using E = typename S::Element;

@@ -103,8 +103,8 @@ DEPTHWISE_SMALL int64_t BlocksOfImage(const Geometry& g, int64_t threads, bool t
   return Max(1, Min(blocks, g.in_channels / least_channels));
 }
 
-// Whether every full vector of the output starts at a cache line: the rows do, and so do the strips
-// into which a packed plane is cut.
+// Whether every full vector of the output starts at a cache line: the rows do, or the items of
+// planes that are one row, and so do the strips into which a packed plane is cut.
 template <class S>
 DEPTHWISE_SMALL bool IsStreamable(const ForwardProblem& problem, const ForwardPlan& plan) {
   constexpr int64_t kLine = 64 / int64_t{sizeof(typename S::Element)};
@@ -113,8 +113,10 @@ DEPTHWISE_SMALL bool IsStreamable(const ForwardProblem& problem, const ForwardPl
   const bool by_channels = g.channels_last && g.OutputChannels() >= kLine;
   // Vectors of fewer lanes begin within lines.
   if (plan.algorithm == Algorithm::kPermuted && !FillsVectors<S>(g)) return false;
+  const bool is_one_row = plan.algorithm == Algorithm::kRow && RowShapeOf(g).is_column;
+  const int64_t rows = is_one_row ? Min(plan.rows_per_item, g.out_height) : 1;
   return kCanStream<S> && reinterpret_cast<uintptr_t>(problem.output) % 64 == 0 &&
-         out.batch % kLine == 0 && out.row % kLine == 0 &&
+         out.batch % kLine == 0 && rows * out.row % kLine == 0 &&
          (!by_channels || g.OutputChannels() % kLine == 0) &&
          (g.channels_last || out.channel % kLine == 0) &&
          (g.channels_last || plan.strip_columns % kLine == 0 || plan.strip_columns >= g.out_width);
@@ -140,9 +142,11 @@ DEPTHWISE_SMALL bool SuitsPrefetchedRows(const ForwardProblem& problem, const Fo
   if (plan.algorithm == Algorithm::kStridedPlane) {
     return SuitsPrefetchedWalk<S>(problem, options, bytes);
   }
+  const bool is_far = bytes > kFarBytes * static_cast<double>(options.threads);
+  if (plan.algorithm == Algorithm::kRow) return is_far && problem.input_strides.row == g.in_width;
   if (plan.algorithm == Algorithm::kPlane) {
     const int64_t row = g.in_width * plan.period;
-    const bool pays = TakesTallWalk<S>(g) ? bytes > kFarBytes * static_cast<double>(options.threads)
+    const bool pays = TakesTallWalk<S>(g) ? is_far
                                           : AreManyShortRows<S>(row, bytes) &&
                                                 (plan.stream || plan.staged_bytes > 0);
     return pays && RowResidues(g) == 1 && problem.input_strides.row == row;

@@ -243,6 +243,10 @@ def larger_than_cache_cases() -> Iterator[Case]:
     # and with some.
     yield Case((13, 15), (3, 3), 21)
     yield Case((37, 41), (3, 3), 3)
+    # Filters of one column, of planes whose rows fill lines only together, and of one row.
+    yield Case((28, 28), (5, 1), 48)
+    yield Case((1, 320), (1, 9), 48)
+    yield Case((12, 60), (1, 5), 33)
     # A few vectors of channels at a time, while the next image is fetched; and pairs of them.
     yield Case((7, 8), (7, 7), 272)
     yield Case((7, 8), (5, 3), 512, padding="VALID")
