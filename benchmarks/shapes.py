@@ -115,6 +115,12 @@ _FORWARD: dict[str, tuple[Case, ...]] = {
         _image(4320, 7680, 3, 3),
         _image(4320, 7680, 4, 9),
     ),
+    # Text of Mamba, speech of Conformer, and frames of audio of Vocos.
+    "Signals": (
+        Case(1, 1, 2048, 1536, 1, 4),
+        Case(8, 1, 500, 256, 1, 31),
+        Case(1, 1, 1000, 512, 1, 7),
+    ),
     "Awkward": (
         _layer(37, 37, 3),
         _layer(41, 37, 5),
