@@ -28,17 +28,18 @@ template <int kVectors, int kRows>
 inline constexpr int kTileColumns = kVectors > 1 ? 4
                                     : kRows == 1 ? kChannelRows* kChannelColumns
                                                  : kChannelColumns;
-// Only AVX-512 has those, and for the size of the package float32, to which 16-bit types are
-// packed.
+// Only AVX-512 has those, and for the size of the package float32, to which the block kernel packs
+// 16-bit types.
 template <class S>
 inline constexpr bool kHasRowTiles = kVectorBytes == 64 && sizeof(typename S::Element) == 4;
 // The widest filter that has tiles of its own.
 inline constexpr int64_t kWidestSpecial = 7;
 
 // Whether tiles have one output row, for images of one. They are for any width of filters that has
-// no tile of its own, and inside the image: at its ends tiles of two rows compute the row. A loaded
-// vector serves twice as many sums. 1x1000x512 1x31 takes 270 instead of 440 us, of which the order
-// of GroupVectors() saves half, 1x2000x64 1x11 28 instead of 38 (Xeon, model 167).
+// no tile of its own, and inside the image: at its ends tiles of two rows compute the row, so that
+// it has to be long. A loaded vector serves twice as many sums. 1x1000x512 1x31 takes 270 instead
+// of 440 us, of which the order of GroupVectors() saves half, 1x2000x64 1x11 28 instead of 38
+// (Xeon, model 167).
 template <class S>
 DEPTHWISE_SMALL inline bool SuitsRowTiles(const Geometry& g) {
   const Axis columns = ColumnAxis(g, 0);

@@ -85,7 +85,8 @@ inline void RunDefinition(const ForwardProblem& problem, int64_t begin, int64_t 
 }
 
 // The outputs of the same items whose window covers padding that the kernel of the plan takes for
-// zeros: on the left or right; above and below where rows share a vector.
+// zeros: on the left or right; above and below where rows share a vector, and where planes are one
+// row.
 template <class S>
 DEPTHWISE_SMALL inline void RunDefinitionAtBorders(const ForwardProblem& problem,
                                                    const ForwardPlan& plan, int64_t begin,
@@ -100,7 +101,7 @@ DEPTHWISE_SMALL inline void RunDefinitionAtBorders(const ForwardProblem& problem
   const int64_t right = Max(left, Min(g.out_width, beyond));
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / g.out_height, i = item % g.out_height;
-    if (plan.algorithm == Algorithm::kNarrowPlane) {
+    if (plan.algorithm == Algorithm::kNarrowPlane || plan.algorithm == Algorithm::kRow) {
       const Axis rows = RowAxis(g, 0);
       if (i * rows.stride < rows.unit_begin || i * rows.stride + rows.window > rows.unit_end) {
         DefinitionColumns<S>(problem, b, i, 0, g.out_width);

@@ -162,7 +162,7 @@ class DirectKernel {
         .tall = false,
         .by_rows = plan_.by_rows,
         .fetch_first = first_,
-        .fetch_shares = plan_.prefetch && may_fetch ? last_ - first_ : 0,
+        .fetch_shares = plan_.prefetch && may_fetch && !plan_.by_rows ? last_ - first_ : 0,
         // The vectors of a part of the channels would fetch what others write.
         .fetches_output = plan_.prefetch_output && plan_.blocks == 1,
         .fetches_next_tile = plan_.prefetch_tiles && last_ - first_ == vectors_.Count(),

@@ -50,7 +50,7 @@ inline VectorGroups GroupVectors(const Geometry& g, const Item& item) {
   const double rows = WindowRows(item.rows.stride, item.rows.window, item.last - item.first);
   const double bytes = rows * static_cast<double>(g.in_width) * g.InputChannels() *
                        double{sizeof(typename S::Element)};
-  if (SuitsRowTiles<S>(g)) return {all, all};
+  if (SuitsRowTiles<S>(g) && g.channel_multiplier == 1) return {all, all};
   if (taps > 9 && bytes <= kCachedItemBytes) return {few, few};
   return {all, taps > 25 && item.rows.stride == 1 && columns.stride == 1 ? few : all};
 }
@@ -190,9 +190,10 @@ DEPTHWISE_SMALL inline bool SuitsPrefetchedImages(const ForwardProblem& problem,
   if constexpr (!kFetchesTiles<S>) return false;
   constexpr double kMostBytes = 2 * kCachedItemBytes;  // of an image and its output
   const Geometry& g = problem.geometry;
-  if (plan.algorithm != Algorithm::kDirect || plan.by_pixels || plan.pairs || plan.blocks > 1 ||
-      bytes <= kPrefetchBytes || bytes > kMostBytes * static_cast<double>(g.batch) ||
-      RowResidues(g) > 1 || ColumnResidues(g) > 1 || g.batch < (threads == 1 ? 2 : 8 * threads)) {
+  if (plan.algorithm != Algorithm::kDirect || plan.by_pixels || plan.by_rows || plan.pairs ||
+      plan.blocks > 1 || bytes <= kPrefetchBytes ||
+      bytes > kMostBytes * static_cast<double>(g.batch) || RowResidues(g) > 1 ||
+      ColumnResidues(g) > 1 || g.batch < (threads == 1 ? 2 : 8 * threads)) {
     return false;
   }
   const Axis rows = RowAxis(g, 0);

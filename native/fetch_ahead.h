@@ -1,6 +1,6 @@
 // Memory that is fetched to a cache before a tile needs it. Called by channel_tile.h, direct.h,
-// filter_gradient_tile.h, plane.h, walk_tile.h, strided_walk_tile.h and tall_walk_tile.h, which
-// know what that is.
+// filter_gradient_tile.h, plane.h, row.h, walk_tile.h, strided_walk_tile.h and tall_walk_tile.h,
+// which know what that is.
 #pragma once
 
 #include "simd.h"

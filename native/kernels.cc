@@ -143,7 +143,9 @@ DEPTHWISE_SMALL bool SuitsPrefetchedRows(const ForwardProblem& problem, const Fo
     return SuitsPrefetchedWalk<S>(problem, options, bytes);
   }
   const bool is_far = bytes > kFarBytes * static_cast<double>(options.threads);
-  if (plan.algorithm == Algorithm::kRow) return is_far && problem.input_strides.row == g.in_width;
+  // The only row of an image may have any stride.
+  const bool is_dense = g.in_height == 1 || problem.input_strides.row == g.in_width;
+  if (plan.algorithm == Algorithm::kRow) return is_far && is_dense;
   if (plan.algorithm == Algorithm::kPlane) {
     const int64_t row = g.in_width * plan.period;
     const bool pays = TakesTallWalk<S>(g) ? is_far
@@ -176,12 +178,12 @@ DEPTHWISE_SMALL ForwardPlan PlanSums(const ForwardProblem& problem, const PlanOp
     SplitRows<S>(g, g.batch * plan.blocks, 1, threads, &plan);
     return plan;
   }
-  const bool is_packed =
-      PlanRow<S>(problem, kScratchBytes, &plan) || PlanNarrowPlane<S>(problem, &plan) ||
-      PlanPlane<S>(problem, kScratchBytes, &plan) ||
-      PlanStridedPlane<S>(problem, kScratchBytes, &plan) ||
-      PlanPermuted<S>(problem, kScratchBytes, &plan) ||
-      PlanBlock<S>(problem, kScratchBytes, &plan) || PlanFlat<S>(problem, kScratchBytes, &plan);
+  const bool is_packed = PlanRow<S>(problem, &plan) || PlanNarrowPlane<S>(problem, &plan) ||
+                         PlanPlane<S>(problem, kScratchBytes, &plan) ||
+                         PlanStridedPlane<S>(problem, kScratchBytes, &plan) ||
+                         PlanPermuted<S>(problem, kScratchBytes, &plan) ||
+                         PlanBlock<S>(problem, kScratchBytes, &plan) ||
+                         PlanFlat<S>(problem, kScratchBytes, &plan);
   const bool is_finite = !is_packed || AreFiniteTaps<S>(g, problem.filter);
   // The definition is needed for all outputs where zeros lie between the columns too.
   const bool is_repairable =

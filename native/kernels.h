@@ -78,10 +78,10 @@ struct ForwardPlan {
 
   // The rest is used by the packed kernels alone.
   int64_t strip_columns;      // output columns whose input is packed at a time
-  int64_t ring_rows;          // packed rows that are kept
-  int64_t ring_row_stride;    // elements from one packed row to the next
+  int64_t ring_rows;          // packed rows that are kept; row.h: copied as a whole together, or 0
+  int64_t ring_row_stride;    // elements from one to the next; row.h: of the ends of a row
   int64_t period;             // flat.h, plane.h: output channels that a row interleaves
-  int64_t phases;             // vectors after which the channels of a row repeat
+  int64_t phases;             // vectors after which the channels of a row repeat; row.h: of a tile
   int64_t ring_phase_stride;  // flat.h: elements from one stride phase of a row to the next
 
   TransformShape transform;

@@ -8,112 +8,16 @@
 
 #include "fetch_ahead.h"
 #include "pack.h"
+#include "row_plan.h"
 #include "shuffle.h"
 #include "tile.h"
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// Vectors of a tile: all of one row or, of rows that fit into half of them, of two.
-inline constexpr int kRowSums = 8;
-
-// For the size of the package the oldest CPUs do without this kernel, AVX2 has it for types that
-// need no conversion, and 16-bit types have no tile of two rows.
-template <class S>
-inline constexpr bool kHasRows =
-    kVectorBytes == 64 ||
-    (kVectorBytes == 32 && sizeof(typename S::Element) == sizeof(typename S::Accumulator));
-template <class S>
-inline constexpr bool kHasRowPairs = sizeof(typename S::Element) >= 4;
-
-// The most of a row that is copied; and of rows that are copied as a whole, how much at a time.
-inline constexpr double kMostCopiedBytes = 64 * 1024;
-inline constexpr int64_t kShortRowsBytes = 16 * 1024;
-
-// The most taps of 16-bit types, which tiles convert for every two of them: float16 512x1x1000 1x31
-// would take 476 us, the block kernel takes 360.
-inline constexpr int64_t kMostTaps16 = 11;
-
 // How far ahead input is fetched, if it is far; the next outputs are, too, unless they are stored
 // past the caches. In us, model 167: 3x2160x3840 1x7 12,000 to 9300, 8x256x1x500 1x31 790 to 660,
 // 32x256x1x250 1x9 and all in memory 0.57 to 0.47 of the block kernel.
 inline constexpr int64_t kFetchedRowBytes = 8192;
-
-// How a plane is seen; sizes and steps in elements.
-struct RowShape {
-  bool is_column;          // as one row, under a filter of one column
-  int64_t taps, tap_step;  // their number, and between what they meet
-  int64_t rows, in_size, out_size;
-  int64_t before;  // of padding
-
-  int64_t Reach() const { return (taps - 1) * tap_step; }
-
-  // That of the output rows [first, last) of the plane.
-  RowShape Part(const Geometry& g, int64_t first, int64_t last) const {
-    RowShape part = *this;
-    if (is_column) {
-      part.out_size = (last - first) * g.out_width;
-      part.before -= first * g.out_width;
-    } else {
-      part.rows = last - first;
-    }
-    return part;
-  }
-};
-
-inline RowShape RowShapeOf(const Geometry& g) {
-  const auto before = [&](int64_t reach, int64_t pad) { return g.transposed ? reach - pad : pad; };
-  if (g.filter_width == 1 && g.pad_left == 0 && g.in_width == g.out_width) {
-    return {true,
-            g.filter_height,
-            g.dilation_height * g.in_width,
-            1,
-            g.in_height * g.in_width,
-            g.out_height * g.out_width,
-            before((g.filter_height - 1) * g.dilation_height, g.pad_top) * g.in_width};
-  }
-  return {false,
-          g.filter_width,
-          g.dilation_width,
-          g.out_height,
-          g.in_width,
-          g.out_width,
-          before((g.filter_width - 1) * g.dilation_width, g.pad_left)};
-}
-
-// How rows are cut into strips of `columns` outputs, of which the last one may overlap the one
-// before. The first `head` strips, and those from `tail` on, meet elements outside the row: they
-// read a copy of what they meet.
-struct RowStrips {
-  int64_t columns, count;
-  int64_t out_size, before, reach;
-  int64_t head, tail;
-
-  static RowStrips Of(const RowShape& shape, int64_t columns) {
-    RowStrips strips{
-        columns, CeilDiv(shape.out_size, columns), shape.out_size, shape.before, shape.Reach(), 0,
-        0};
-    int64_t& head = strips.head;
-    int64_t& tail = strips.tail;
-    while (head < strips.count && strips.First(head) < strips.before) ++head;
-    tail = head;
-    while (tail < strips.count && strips.End(tail) - strips.before <= shape.in_size) ++tail;
-    if (tail == head) head = tail = strips.count;  // by one copy
-    return strips;
-  }
-
-  // The first output of a strip, and the end of what its outputs meet: elements from the first one
-  // of the padding on.
-  DEPTHWISE_INLINE int64_t First(int64_t strip) const {
-    return Max(0, Min(strip * columns, out_size - columns));
-  }
-  DEPTHWISE_INLINE int64_t End(int64_t strip) const { return First(strip) + columns + reach; }
-
-  // The elements of the copies.
-  DEPTHWISE_INLINE int64_t HeadSize() const { return head > 0 ? End(head - 1) : 0; }
-  DEPTHWISE_INLINE int64_t TailSize() const {
-    return tail < count ? End(count - 1) - First(tail) : 0;
-  }
-};
 
 // What the planes of an item have in common.
 template <class S>
@@ -211,9 +115,9 @@ struct RowTile {
   }
 };
 
-// to[0:count] = 0; writes up to a vector beyond.
+// to[0:count] = 0, by whole vectors: writes up to one beyond.
 template <class S>
-DEPTHWISE_INLINE void FillZeros(typename S::Element* to, int64_t count) {
+DEPTHWISE_INLINE void ClearVectors(typename S::Element* to, int64_t count) {
   constexpr int64_t kCount = kLanes<typename S::Accumulator>;
   for (int64_t i = 0; i < count; i += kCount) S::Store(to + i, typename S::Vector{});
 }
@@ -233,8 +137,8 @@ template <class S>
 DEPTHWISE_INLINE void CopyBetweenZeros(const typename S::Element* row, int64_t size, int64_t begin,
                                        int64_t count, typename S::Element* to) {
   const int64_t first = Min(count, Max(0, -begin)), last = Max(first, Min(count, size - begin));
-  FillZeros<S>(to, first);
-  FillZeros<S>(to + last, count - last);
+  ClearVectors<S>(to, first);
+  ClearVectors<S>(to + last, count - last);
   CopyElements<S>(row + begin + first, last - first, to + first);
 }
 
@@ -300,7 +204,8 @@ inline void RowItem(const ForwardProblem& problem, const ForwardPlan& plan, cons
   const Strides& in = problem.input_strides;
   const Strides& out = problem.output_strides;
   const RowShape shape = RowShapeOf(g).Part(g, item.first, item.last);
-  const RowStrips strips = RowStrips::Of(shape, plan.phases * kCount);
+  const bool is_short = plan.ring_rows > 0;
+  const RowStrips strips(shape, plan.phases * kCount, is_short);
   const int64_t first = item.block * kCount;
   const int64_t channels = Min(kCount, g.OutputChannels() - first);
   A* const taps = static_cast<A*>(scratch);
@@ -317,7 +222,6 @@ inline void RowItem(const ForwardProblem& problem, const ForwardPlan& plan, cons
                             .out_row_step = item.rows.out_step * out.row,
                             .fetches = plan.prefetch,
                             .stream = plan.stream};
-  const bool is_short = plan.ring_rows > 0;
   const int64_t together = Max(1, plan.ring_rows), chunks = CeilDiv(shape.rows, together);
   const auto task_of = [&](int64_t index) DEPTHWISE_INLINE_LAMBDA {
     const int64_t c = index / chunks, channel = first + c, t = index % chunks * together;
@@ -340,7 +244,7 @@ inline void RowItem(const ForwardProblem& problem, const ForwardPlan& plan, cons
   }
   const int64_t tasks = channels * chunks;
   if (is_short) {
-    FillZeros<S>(copies, plan.ring_row_stride - kCount);
+    ClearVectors<S>(copies, plan.ring_rows * plan.ring_row_stride - kCount);
     for (int64_t index = 0; index < tasks; ++index) {
       const RowTask<S> task = task_of(index);
       CopyShortRows(arrays, task);
@@ -367,72 +271,6 @@ inline void RunRow(const ForwardProblem& problem, const ForwardPlan& plan, int64
   for (Parts parts(problem.geometry, plan, begin, end); parts.AreLeft(); parts.Advance()) {
     RowItem<S>(problem, plan, parts.Part(), scratch);
   }
-}
-
-// The vectors of a tile for rows of such a shape, or 0 if too few of them would be used.
-template <class S>
-inline int64_t RowVectors(const RowShape& shape) {
-  constexpr int64_t kCount = kLanes<typename S::Accumulator>;
-  int64_t best = 0, best_loads = 0;
-  for (int64_t vectors = kRowSums; vectors >= kRowSums / (kHasRowPairs<S> ? 2 : 1); vectors /= 2) {
-    const int64_t columns = vectors * kCount, tile_rows = kRowSums / vectors;
-    if (tile_rows > 1 && (shape.is_column || shape.out_size > columns)) break;
-    const int64_t strips = CeilDiv(shape.out_size, columns);
-    const int64_t rows = CeilDiv(shape.rows, tile_rows) * tile_rows;
-    if (2.0 * strips * columns * rows > 3.0 * shape.out_size * shape.rows) continue;
-    const int64_t loads = strips * rows * (vectors + 1);
-    if (best == 0 || loads < best_loads) {
-      best = vectors;
-      best_loads = loads;
-    }
-  }
-  return best;
-}
-
-// Plans the row kernel; false if it does not suit, or if it needs more than `limit` bytes.
-template <class S>
-DEPTHWISE_SMALL inline bool PlanRow(const ForwardProblem& problem, double limit,
-                                    ForwardPlan* plan) {
-  constexpr int64_t kCount = kLanes<typename S::Accumulator>;
-  constexpr int64_t kSize = sizeof(typename S::Element);
-  const Geometry& g = problem.geometry;
-  const Strides& in = problem.input_strides;
-  const Strides& out = problem.output_strides;
-  if (!kHasRows<S> || g.channels_last || in.column != 1 || g.stride_height != 1 ||
-      g.stride_width != 1 || (g.transposed && g.channel_multiplier > 1) || RowResidues(g) > 1) {
-    return false;
-  }
-  const RowShape shape = RowShapeOf(g);
-  if (shape.is_column
-          ? g.OutputChannels() < kCount || in.row != g.in_width || out.row != g.out_width
-          : g.filter_height != 1 || g.pad_top != 0 || g.out_height > g.in_height) {
-    return false;
-  }
-  const int64_t vectors = RowVectors<S>(shape);
-  if (vectors == 0) return false;
-  if (kSize == 2 && shape.taps > kMostTaps16) return false;
-  const int64_t columns = vectors * kCount;
-  // Both ends, the padding and what lies under the filter there, and what is left of strips.
-  const double after = static_cast<double>(shape.out_size) + shape.Reach() - shape.before -
-                       static_cast<double>(shape.in_size);
-  const double ends = static_cast<double>(Max(0, shape.before)) + (after > 0 ? after : 0);
-  const double copied = (ends + 2.0 * shape.Reach() + 5.0 * columns) * kSize;
-  if (copied > kMostCopiedBytes) return false;
-  plan->ring_rows = 0;
-  plan->ring_row_stride = static_cast<int64_t>(copied) / kSize;
-  if (!shape.is_column && shape.rows > 1 && shape.out_size <= columns) {
-    const int64_t step = columns + shape.Reach() + kCount;
-    const int64_t tile_rows = kRowSums / vectors;
-    plan->ring_rows = tile_rows * Max(1, kShortRowsBytes / kSize / step / tile_rows);
-    plan->ring_row_stride = step * plan->ring_rows;
-  }
-  const double bytes = (shape.taps + 1.0) * kVectorBytes + 2.0 * plan->ring_row_stride * kSize;
-  if (bytes > limit) return false;
-  plan->scratch_bytes = static_cast<int64_t>(bytes);
-  plan->algorithm = Algorithm::kRow;
-  plan->phases = vectors;
-  plan->blocks = CeilDiv(g.OutputChannels(), kCount);
-  return true;
 }
 
 }  // namespace depthwise::DEPTHWISE_ISA

@@ -92,7 +92,30 @@ Geometry DrawGeometry(Random& random, int64_t lanes, int64_t line) {
   }
   g.pad_top = Pick(random, 0, 4);
   g.pad_left = Pick(random, 0, 4);
-  int64_t pad_right = Pick(random, 0, 4);
+  int64_t pad_bottom = Pick(random, 0, 4), pad_right = Pick(random, 0, 4);
+  // Filters of one row or column, which row.h suits, of rows of several strips.
+  const int64_t thin = Pick(random, 0, 9);
+  if (thin < 2) {
+    g.in_channels = Pick(random, 1, lanes + 2);
+    g.channel_multiplier = Pick(random, 1, 2);
+    g.stride_height = g.stride_width = 1;
+    g.dilation_height = g.dilation_width = Pick(random, 1, 3);
+  }
+  if (thin == 0) {
+    g.in_height = Pick(random, 1, 3);
+    g.in_width = Pick(random, 1, 20 * lanes);
+    g.filter_height = 1;
+    g.filter_width = Pick(random, 1, 12);
+    g.pad_top = pad_bottom = 0;
+    if (g.in_height > 1) g.dilation_height = 1;
+  } else if (thin == 1) {
+    g.in_height = Pick(random, 1, 40);
+    g.in_width = Pick(random, 1, 2 * lanes + 1);
+    g.filter_height = Pick(random, 1, 8);
+    g.filter_width = 1;
+    g.pad_left = pad_right = 0;
+    g.dilation_height = 1;
+  }
   // Rows of a whole number of cache lines.
   if (Pick(random, 0, 3) == 0) {
     g.in_channels = CeilDiv(g.in_channels, line) * line;
@@ -104,8 +127,8 @@ Geometry DrawGeometry(Random& random, int64_t lanes, int64_t line) {
     const int64_t rest = in + before + after - ((filter - 1) * dilation + 1);
     return rest < 0 ? 0 : rest / stride + 1;
   };
-  g.out_height = out_size(g.in_height, g.pad_top, Pick(random, 0, 4), g.filter_height,
-                          g.dilation_height, g.stride_height);
+  g.out_height = out_size(g.in_height, g.pad_top, pad_bottom, g.filter_height, g.dilation_height,
+                          g.stride_height);
   g.out_width =
       out_size(g.in_width, g.pad_left, pad_right, g.filter_width, g.dilation_width, g.stride_width);
   return g;

@@ -32,6 +32,7 @@ from families import (
 from operations import EVERY_OPERATION, GRADIENTS, Operation, exact_data
 from pixel_families import pixel_block_cases, single_pixel_cases
 from plane_families import tall_walk_cases, walk_cases
+from thin_families import row_tile_cases, thin_cases
 
 GUARD_BYTES = 4096
 # NaN in every type when repeated, hence no result of a finite problem.
@@ -50,6 +51,8 @@ CASES = [
     *row_cases(),
     *walk_cases(),
     *list(tall_walk_cases())[::2],
+    *thin_cases(),
+    *row_tile_cases(),
     *permuted_cases(),
     *list(tall_tile_cases())[::2],
     *list(interleaved_column_cases())[::2],

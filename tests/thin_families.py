@@ -15,10 +15,18 @@ def thin_cases() -> Iterator[Case]:
     for width in sorted({n for count in lanes for step in (2, 4, 8) for n in edges(step * count)}):
         yield Case((1, width), (1, 4), 3, padding=((0, 0), (3, 0)))
         yield Case((5, width), (1, 3), 17)
+    # Rows whose taps are all inside the image, and in the gradient: three, of which tiles have two.
+    for width in sorted({step * count for count in lanes for step in (2, 4)}):
+        yield Case((3, width + 2), (1, 3), 1, padding="VALID")
+        yield Case((3, width), (1, 3), 1, padding=((0, 0), (2, 2)))
     for taps in (1, 2, 3, 8, 11, 12, 31):
         yield Case((1, 300), (1, taps), 5, batch=2)
         yield Case((2, 128), (1, taps), 18, padding="VALID")
         yield Case((7, 60), (1, taps), 3)
+    # Two strips that overlap by so much that the last one begins in the padding, too.
+    for strip in sorted({step * count for count in lanes for step in (4, 8)}):
+        width = strip - strip // 4
+        yield Case((1, width), (1, 4), 2, padding=((0, 0), (width, 0)))
     # Planes that are one row, and such as fill few of its vectors.
     for size in ((20, 14), (9, 56), (130, 3), (3, 130), (7, 7)):
         for taps in (1, 2, 3, 8):
@@ -54,4 +62,9 @@ def row_tile_cases() -> Iterator[Case]:
     for padding in ("VALID", ((0, 0), (30, 0)), ((0, 0), (0, 45)), ((0, 0), (5, 6))):
         yield Case((1, 75), (1, 12), 33, padding=padding, batch=2)
     yield Case((1, 200), (1, 9), 16, dilations=(1, 3))
+    yield Case((1, 100), (1, 17), 16, strides=(1, 2))
+    yield Case((1, 80), (1, 9), 16, 2)
+    # Pixels of whole vectors, which an array 16 bytes after a line has ends of.
+    yield Case((1, 120), (1, 9), 64)
+    yield Case((1, 120), (1, 31), 96)
     yield Case((2, 90), (2, 10), 16, padding=((0, 0), (4, 5)))
