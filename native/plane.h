@@ -292,6 +292,22 @@ DEPTHWISE_SMALL inline int64_t StagedBytes(const ForwardProblem& problem, const 
   return buffer <= kMostStagedBytes ? buffer : 0;
 }
 
+// Whether small or narrow filters are worth reading planes in place that blocks could take: if the
+// strips of a row are full but for a fifth. (16-bit types convert what they load for each tap, and
+// with AVX2 short rows have masks for most loads.) In us, model 167: 96x56x56 2x2 115 to 87,
+// 64x64x64 4x4 190 to 110, 96x56x56 7x3 227 to 123, but 128x20x20 7x4 would take a quarter more.
+template <class S>
+DEPTHWISE_SMALL inline bool SuitsFewColumns(const Geometry& g) {
+  constexpr int64_t kMostColumns = sizeof(typename S::Element) == 2 || !kManyRegisters ? 3 : 4;
+  constexpr int64_t kMostTaps = 16, kLeastStrips = kManyRegisters ? 1 : 3;
+  const bool walks = HasTallWalk<S>(g);
+  const int64_t strip = (walks ? kTallVectors : kPlaneVectors) * kLanes<typename S::Accumulator>;
+  const int64_t computed = Max(kLeastStrips, CeilDiv(g.out_width, strip)) * strip;
+  return g.filter_width <= kMostColumns &&
+         (walks || !kManyRegisters || g.filter_height <= kMostTaps / g.filter_width) &&
+         g.out_width >= computed - computed / 5;
+}
+
 // Plans the plane kernel; false if it does not suit, or if its taps need more than `limit` bytes.
 template <class S>
 DEPTHWISE_SMALL inline bool PlanPlane(const ForwardProblem& problem, double limit,
@@ -306,12 +322,12 @@ DEPTHWISE_SMALL inline bool PlanPlane(const ForwardProblem& problem, double limi
   }
   const int64_t period = g.channels_last ? g.in_channels : 1;
   if (period >= kCount || in.column != period || (period > 1 && in.channel != 1)) return false;
-  // Where planes fill vectors the block kernel is faster, but for the smallest filters and walks,
-  // of tall filters those down wide rows.
+  // Where planes fill vectors the block kernel is faster, but for small filters and walks, of tall
+  // filters those down wide rows or of few columns.
   const bool suits_3x3 = g.filter_height == 3 && g.filter_width == 3 && g.out_width > kCount / 2;
   const bool suits_tall = HasTallWalk<S>(g) && g.out_width >= kLeastTallColumns<S>;
   if (g.OutputChannels() >= kCount && !suits_3x3 &&
-      (period > 1 || (!suits_tall && FindWalk<S>(g) == nullptr))) {
+      (period > 1 || (!suits_tall && !SuitsFewColumns<S>(g) && FindWalk<S>(g) == nullptr))) {
     return false;
   }
   const int64_t phases = period / GreatestCommonDivisor(period, kCount);

@@ -13,7 +13,7 @@ import numpy as np
 
 from cases import Case
 from pixel_families import colliding_cases, pixel_block_cases, single_pixel_cases
-from plane_families import tall_walk_cases, walk_cases
+from plane_families import small_filter_cases, tall_walk_cases, walk_cases
 from thin_families import row_tile_cases, thin_cases
 from tile_sizes import edges, tile_constants
 
@@ -243,6 +243,9 @@ def larger_than_cache_cases() -> Iterator[Case]:
     # and with some.
     yield Case((13, 15), (3, 3), 21)
     yield Case((37, 41), (3, 3), 3)
+    # Small filters of planes whose rows fill lines, and do not.
+    yield Case((20, 64), (2, 2), 32)
+    yield Case((21, 60), (4, 4), 20)
     # Filters of one column, of planes whose rows fill lines only together, and of one row.
     yield Case((28, 28), (5, 1), 48)
     yield Case((1, 320), (1, 9), 48)
@@ -327,6 +330,7 @@ def all_cases() -> list[Case]:
         row_cases,
         walk_cases,
         tall_walk_cases,
+        small_filter_cases,
         thin_cases,
         row_tile_cases,
         permuted_cases,

@@ -65,3 +65,18 @@ def tall_walk_cases() -> Iterator[Case]:
     # As many planes as fill a vector, if they are wide.
     yield Case((11, 7 * lanes), (7, 7), lanes + 1)
     yield Case((8, 12 * lanes), (5, 5), lanes)
+
+
+def small_filter_cases() -> Iterator[Case]:
+    """Yield as many planes as fill a vector under filters of few columns (`SuitsFewColumns`)."""
+    lanes = {constants["lanes"] for constants in tile_constants()}
+    channels = max(lanes) + 1
+    filters = ((2, 2), (2, 3), (3, 2), (2, 4), (4, 4), (8, 2), (5, 3), (7, 4), (9, 3), (6, 3))
+    # Strips of two and four vectors, of float64 half as wide, and of rows that fill most of them.
+    for strip in sorted({step * count for count in lanes for step in (2, 4)}):
+        for filter_size in filters:
+            yield Case((7, strip - strip // 5), filter_size, channels)
+    for filter_size in filters:
+        yield Case((11, 127), filter_size, channels, batch=2, padding="VALID")
+        yield Case((6, 64), filter_size, channels, padding=((3, 0), (0, 2)))
+        yield Case((9, 60), filter_size, 9, 2, dilations=(2, 3))

@@ -31,7 +31,7 @@ from families import (
 )
 from operations import EVERY_OPERATION, GRADIENTS, Operation, exact_data
 from pixel_families import pixel_block_cases, single_pixel_cases
-from plane_families import tall_walk_cases, walk_cases
+from plane_families import small_filter_cases, tall_walk_cases, walk_cases
 from thin_families import row_tile_cases, thin_cases
 
 GUARD_BYTES = 4096
@@ -51,6 +51,7 @@ CASES = [
     *row_cases(),
     *walk_cases(),
     *list(tall_walk_cases())[::2],
+    *small_filter_cases(),
     *thin_cases(),
     *row_tile_cases(),
     *permuted_cases(),
