@@ -1,7 +1,7 @@
-// The filter gradient for a vector of channels or more. NHWC is read in place; NCHW, multipliers,
-// unusual layouts and most 16-bit ones are packed as for the block kernel, input and out_backprop
-// both. Either way the same tile meets the same numbers in the same order, so that the memory
-// layout changes no bit.
+// The filter gradient for a vector of channels or more. NHWC is read in place; NCHW where
+// plane_filter_gradient.h does not take it, multipliers, unusual layouts and most 16-bit types are
+// packed as for the block kernel, input and out_backprop both. Either way the same tile meets the
+// same numbers in the same order, so that the memory layout changes no bit.
 //
 // The sum over batch, height and width is blocked, since the error of a plain one grows with its
 // length: the tiles add to the sums of a few hundred pixels, these to those of a chunk, these in
@@ -28,12 +28,12 @@ inline constexpr int64_t kGroupBytes = 64 * 1024;
 // took for 8x14x14x512 3x3 208 instead of 172 us (Xeon, model 167).
 inline constexpr int64_t kGradientItemsPerThread = 2, kLeastGroupVectors = 3;
 
-// Cuts the sum into chunks by the sizes alone.
-DEPTHWISE_SMALL inline void PlanChunks(const Geometry& g, FilterGradientPlan* plan) {
+// Cuts the sum into chunks by the sizes alone. As many `lanes` share the pixels of a block.
+DEPTHWISE_SMALL inline void PlanChunks(const Geometry& g, int64_t lanes, FilterGradientPlan* plan) {
   const int64_t residues = RowResidues(g);
   const int64_t rows = CeilDiv(g.out_height, residues);
   const double pixels = static_cast<double>(g.batch) * g.out_height * g.out_width;
-  const int64_t block = Max(kBlockPixels, static_cast<int64_t>(__builtin_sqrt(pixels)));
+  const int64_t block = lanes * Max(kBlockPixels, static_cast<int64_t>(__builtin_sqrt(pixels)));
   const int64_t chunk = Max(block, static_cast<int64_t>(pixels / kMaxChunks));
   // A band reads filter_height - 1 rows that its neighbours read too.
   const int64_t bands = Max(1, Min(rows * g.out_width / chunk, rows / (2 * g.filter_height)));
@@ -91,6 +91,12 @@ struct BlockedSums {
     pixels = 0;
   }
 };
+
+// Puts zeros in place of what is not finite.
+template <class A>
+inline void DropNotFinite(A* row, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] = row[i] - row[i] == 0 ? row[i] : 0;
+}
 
 // Calls visit(band, first, last) for the bands of an item's chunk, and in them for each strip of
 // output columns.
@@ -312,7 +318,7 @@ DEPTHWISE_SMALL inline bool PlanChannelFilterGradient(const FilterGradientProble
                                     rest < limit ? rest : limit, strip_bytes);
   if (strip == 0) return false;
   plan->strip_columns = strip * residues;
-  PlanChunks(g, plan);
+  PlanChunks(g, 1, plan);
 
   const bool in_place = IsReadInPlace<S>(problem);
   plan->algorithm = in_place ? Algorithm::kDirect : Algorithm::kBlock;

@@ -166,8 +166,9 @@ struct FilterGradientTile {
 
   // The same for 3x3 taps with kStride along both axes, of whole rows and columns of the tile: all
   // nine sums are in registers, and two products for each of them in a column keep the multipliers
-  // busy. With kClip, input outside the image is skipped.
-  template <int kStride, bool kClip>
+  // busy. Input outside the image is skipped. (A tile of its own for those inside would take 0 to
+  // 3% less, bfloat16 8% in the caches, for 11 kB of the package.)
+  template <int kStride>
   DEPTHWISE_INLINE void Run3x3(int64_t channel, A* sums, const E* out) const {
     constexpr int kRows = (kChannelRows - 1) * kStride + 3;
     out += channel;
@@ -184,7 +185,7 @@ struct FilterGradientTile {
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       from[r] = walk.row + channel;
-      if (!kClip || (r >= rows.row_begin && r < rows.row_end)) walk.Advance();
+      if (r >= rows.row_begin && r < rows.row_end) walk.Advance();
     }
     V y[kChannelColumns][kChannelRows];
 #pragma GCC unroll 32
@@ -193,10 +194,10 @@ struct FilterGradientTile {
         LoadColumn(y[k / kStride], out);
         out = Step(out, out_column_step);
       }
-      if (kClip && (k < unit_begin || k >= unit_end)) continue;
+      if (k < unit_begin || k >= unit_end) continue;
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        if (kClip && (r < rows.row_begin || r >= rows.row_end)) continue;
+        if (r < rows.row_begin || r >= rows.row_end) continue;
         V x = S::Load(from[r] + k * unit_step);
         Pin(x);
 #pragma GCC unroll 3
@@ -283,19 +284,12 @@ inline void FilterGradientColumns(const FilterGradientArrays<S>& arrays, const A
     };
     if constexpr (kWidth == 3 && kManyRegisters) {
       if (is_3x3 && columns.count == kChannelColumns) {
-        const bool is_inside = columns.image_begin == 0 && columns.image_end == columns.units &&
-                               rows.row_end - rows.row_begin == axis.stride + 3;
-        const auto run = [&](auto stride, auto clip) DEPTHWISE_INLINE_LAMBDA {
+        const auto run = [&](auto stride) DEPTHWISE_INLINE_LAMBDA {
           for_each_vector([&](auto... vector) DEPTHWISE_INLINE_LAMBDA {
-            tile.template Run3x3<decltype(stride)::value, decltype(clip)::value != 0>(vector...,
-                                                                                      tile_out);
+            tile.template Run3x3<decltype(stride)::value>(vector..., tile_out);
           });
         };
-        if (axis.stride == 1) {
-          is_inside ? run(Size<1>{}, Size<0>{}) : run(Size<1>{}, Size<1>{});
-        } else {
-          is_inside ? run(Size<2>{}, Size<0>{}) : run(Size<2>{}, Size<1>{});
-        }
+        axis.stride == 1 ? run(Size<1>{}) : run(Size<2>{});
         continue;
       }
     }

@@ -105,11 +105,6 @@ inline void FlatGradientRows(const FlatGradientArrays<A>& arrays, const TileRows
   ForEachInputRowByCount<kFlatRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
 }
 
-template <class A>
-inline void DropNotFinite(A* row, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) row[i] = row[i] - row[i] == 0 ? row[i] : 0;
-}
-
 // Computes the sums of an item.
 template <class S>
 inline void RunFlatFilterGradient(const FilterGradientProblem& problem,
@@ -256,7 +251,7 @@ DEPTHWISE_SMALL inline bool PlanFlatFilterGradient(const FilterGradientProblem& 
   plan->ring_row_stride = (strips.stride_phases * plan->ring_phase_stride / kCount | 1) * kCount;
   plan->sums_bytes = g.filter_height * g.filter_width * plan->phases * kVectorBytes;
   plan->scratch_bytes = static_cast<int64_t>(strip_bytes(patterns)) + plan->sums_bytes;
-  PlanChunks(g, plan);
+  PlanChunks(g, 1, plan);
   plan->items = plan->groups * CeilDiv(plan->bands, plan->bands_per_chunk);
   plan->algorithm = Algorithm::kFlat;
   plan->check_finite = true;

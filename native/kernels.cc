@@ -15,6 +15,7 @@
 #include "narrow_plane.h"
 #include "permuted.h"
 #include "plane.h"
+#include "plane_filter_gradient.h"
 #include "row.h"
 #include "strided_plane.h"
 #include "transform.h"
@@ -293,6 +294,12 @@ DEPTHWISE_SMALL FilterGradientPlan PlanFilterGradient(const FilterGradientProble
   if (options.may_transform && PlanTransformFilterGradient<S>(problem, kScratchBytes, &plan)) {
     return plan;
   }
+  if constexpr (kHasPlaneGradients<S>) {
+    if (PlanPlaneFilterGradient<typename S::Element>(problem, kScratchBytes, options.threads,
+                                                     &plan)) {
+      return plan;
+    }
+  }
   if (!PlanChannelFilterGradient<S>(problem, kScratchBytes, options.threads, &plan) &&
       !PlanFlatFilterGradient<S>(problem, kScratchBytes, &plan)) {
     plan.algorithm = Algorithm::kDefinition;
@@ -313,6 +320,12 @@ void RunFilterGradient(const FilterGradientProblem& problem, const FilterGradien
   const auto run = plan.algorithm == Algorithm::kFlat        ? RunFlatFilterGradient<S>
                    : plan.algorithm == Algorithm::kTransform ? RunTransformFilterGradient<S>
                                                              : RunChannelFilterGradient<S>;
+  if constexpr (kHasPlaneGradients<S>) {
+    if (plan.algorithm == Algorithm::kPlane) {
+      return RunPlaneFilterGradient<A>(problem, plan, item, static_cast<A*>(sums),
+                                       static_cast<A*>(scratch));
+    }
+  }
   run(problem, plan, item, static_cast<A*>(sums), static_cast<A*>(scratch));
 }
 
@@ -320,8 +333,9 @@ template <class S>
 void AddFilterGradient(const FilterGradientProblem& problem, const FilterGradientPlan& plan,
                        int64_t item, const void* sums, int64_t begin, int64_t end, void* totals) {
   using A = typename S::Accumulator;
-  const auto add =
-      plan.algorithm == Algorithm::kFlat ? AddFlatFilterGradient<S> : AddChannelFilterGradient<S>;
+  const auto add = plan.algorithm == Algorithm::kFlat    ? AddFlatFilterGradient<S>
+                   : plan.algorithm == Algorithm::kPlane ? AddPlaneFilterGradient<A>
+                                                         : AddChannelFilterGradient<S>;
   add(problem, plan, item, static_cast<const A*>(sums), begin, end, static_cast<A*>(totals));
 }
 

@@ -165,8 +165,10 @@ struct FilterGradientPlan {
   int64_t band_rows;
   int64_t block_pixels;   // that are summed up before they are added to the sums of the chunk
   int64_t group_vectors;  // of channels
-  int64_t peel;           // of kDirect: the channel where the second vector starts, or 0
-  bool prefetch;          // rows are fetched ahead
+  int64_t group_channels, tile_rows;  // of kPlane
+  bool has_one_block;
+  int64_t peel;   // of kDirect: the channel where the second vector starts, or 0
+  bool prefetch;  // rows are fetched ahead
 
   // As in ForwardPlan. The strips are the same for all memory layouts: they give the order of sums.
   int64_t strip_columns;

@@ -239,6 +239,15 @@ DEPTHWISE_INLINE Vec<double> LoadLanes(const double* from, LaneMask<double> mask
 DEPTHWISE_INLINE Bits16 LoadLanes(const uint16_t* from, LaneMask<uint16_t> mask) {
   return reinterpret_cast<Bits16>(_mm256_maskz_loadu_epi16(mask, from));
 }
+// Of other lanes the sum is left as it is.
+DEPTHWISE_INLINE Vec<float> MultiplyAddLanes(Vec<float> a, Vec<float> b, Vec<float> sum,
+                                             LaneMask<float> mask) {
+  return _mm512_mask3_fmadd_ps(a, b, sum, mask);
+}
+DEPTHWISE_INLINE Vec<double> MultiplyAddLanes(Vec<double> a, Vec<double> b, Vec<double> sum,
+                                              LaneMask<double> mask) {
+  return _mm512_mask3_fmadd_pd(a, b, sum, static_cast<__mmask8>(mask));
+}
 // The other lanes are those of `others`.
 DEPTHWISE_INLINE Vec<float> LoadLanesInto(Vec<float> others, const float* from,
                                           LaneMask<float> mask) {

@@ -13,7 +13,12 @@ import numpy as np
 
 from cases import Case
 from pixel_families import colliding_cases, pixel_block_cases, single_pixel_cases
-from plane_families import small_filter_cases, tall_walk_cases, walk_cases
+from plane_families import (
+    plane_gradient_cases,
+    small_filter_cases,
+    tall_walk_cases,
+    walk_cases,
+)
 from thin_families import row_tile_cases, thin_cases
 from tile_sizes import edges, tile_constants
 
@@ -331,6 +336,7 @@ def all_cases() -> list[Case]:
         walk_cases,
         tall_walk_cases,
         small_filter_cases,
+        plane_gradient_cases,
         thin_cases,
         row_tile_cases,
         permuted_cases,

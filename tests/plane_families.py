@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cases import Case
-from tile_sizes import tile_constants
+from tile_sizes import edges, tile_constants
 
 
 def walk_cases() -> Iterator[Case]:
@@ -80,3 +80,37 @@ def small_filter_cases() -> Iterator[Case]:
         yield Case((11, 127), filter_size, channels, batch=2, padding="VALID")
         yield Case((6, 64), filter_size, channels, padding=((3, 0), (0, 2)))
         yield Case((9, 60), filter_size, 9, 2, dilations=(2, 3))
+
+
+def plane_gradient_cases() -> Iterator[Case]:
+    """Yield what the filter gradient walks (native/plane_filter_gradient.h), and around that."""
+    lanes = {constants["lanes"] for constants in tile_constants()}
+    # Taps that walks are made for along the height, and such as are split into several, under all
+    # numbers of taps of a row that are split differently.
+    heights, widths = (2, 3, 5, 6, 7, 8, 9, 12), (2, 3, 4, 5, 7)
+    for place, height in enumerate(heights):
+        for width in (widths[place % 5], widths[(place + 2) % 5]):
+            yield Case((2 * height + 3, 31), (height, width), 2, batch=2)
+            yield Case((3 * height + 2, 48), (height, width), 1, padding="VALID")
+    # Rows that fill their last vector enough for some filters, and not for others.
+    for width in sorted({n for count in lanes for step in (1, 2) for n in edges(step * count)}):
+        yield Case((16, width), (3, 3), 3)
+        yield Case((17, width), (7, 7), 2, padding=((6, 0), (0, 6)))
+    # Rows that a walk leaves out, and so few that it has fewer taps; padding wider than a walk.
+    for height in (6, 7, 8, 11, 13):
+        yield Case((height, 30), (3, 3), 2, padding=((2, 2), (1, 1)))
+        yield Case((height, 30), (5, 3), 2, padding=((9, 9), (20, 1)))
+        yield Case((height, 30), (7, 2), 2, padding=((0, 14), (0, 1)))
+    # Strides of rows, with walks for each residue of the taps; dilations, of either axis.
+    for stride in (2, 3, 5):
+        yield Case((19 * stride, 32), (3, 3), 2, strides=(stride, 1))
+        yield Case((20 * stride, 29), (7, 5), 2, 2, strides=(stride, 1), padding="VALID")
+    yield Case((40, 32), (5, 5), 3, dilations=(3, 1))
+    yield Case((30, 47), (3, 3), 3, dilations=(2, 7), batch=2)
+    yield Case((45, 30), (5, 3), 2, strides=(2, 1), padding=((3, 4), (2, 2)))
+    # Multipliers; chunks of several blocks, of several images, and of parts of one; several tiles.
+    yield Case((20, 30), (3, 3), 3, 3, batch=3)
+    yield Case((14, 14), (3, 3), 40, batch=5)
+    yield Case((120, 230), (3, 2), 2, batch=2)
+    yield Case((300, 500), (5, 5), 1)
+    yield Case((30, 2100), (3, 3), 1)

@@ -71,6 +71,11 @@ CASES = [
     # Tall tiles, of which threads share rows and images (SplitRows() in native/kernels.cc).
     Case((17, 33), (3, 3), 80, batch=3),
     Case((45, 40), (3, 3), 17, 2),
+    # Planes whose filter gradient is walked (native/plane_filter_gradient.h), of some channels
+    # together, of several blocks, and of images in several tiles.
+    Case((14, 15), (3, 3), 41, batch=9),
+    Case((64, 61), (7, 5), 3, dilations=(2, 3), batch=4),
+    Case((61, 130), (5, 5), 2, 2, strides=(3, 1)),
     # Fewer items than threads: pieces of columns (native/column_pieces.h).
     Case((1, 4100), (1, 31), 5),
     Case((4100, 1), (31, 1), 5),
