@@ -305,9 +305,9 @@ inline void RunPlaneFilterGradient(const FilterGradientProblem& problem,
   const Extent<A> all_out(problem.out_backprop, out, g.batch, g.out_height, g.out_width,
                           g.OutputChannels());
   const bool fetches_planes = plan.bands == g.batch && plan.tile_rows >= g.out_height &&
-                              AreFetchedAhead<A>(g, 1) &&
                               AreDensePlanes(in, g.in_channels, g.in_height, g.in_width) &&
-                              AreDensePlanes(out, g.in_channels, g.out_height, g.out_width);
+                              AreDensePlanes(out, g.in_channels, g.out_height, g.out_width) &&
+                              AreFetchedAhead<A>(g, 1);
   const int64_t walks = CeilDiv(g.out_width, kCount) * CeilDiv(g.filter_width, kMostTapsAcross) *
                         CeilDiv(g.filter_height, kMostTapsDown);
 
