@@ -37,7 +37,7 @@ DEPTHWISE_SMALL inline void PlanChunks(const Geometry& g, int64_t lanes, FilterG
   const int64_t chunk = Max(block, static_cast<int64_t>(pixels / kMaxChunks));
   // A band reads filter_height - 1 rows that its neighbours read too.
   const int64_t bands = Max(1, Min(rows * g.out_width / chunk, rows / (2 * g.filter_height)));
-  // Whole tiles, of either kernel.
+  // Whole tiles of channels and of flat rows; planes have tiles of their own.
   plan->band_rows = CeilDiv(CeilDiv(rows, bands), kFlatRows) * kFlatRows;
   plan->bands_per_residue = CeilDiv(rows, plan->band_rows);
   plan->bands = g.batch * residues * plan->bands_per_residue;
@@ -91,12 +91,6 @@ struct BlockedSums {
     pixels = 0;
   }
 };
-
-// Puts zeros in place of what is not finite.
-template <class A>
-inline void DropNotFinite(A* row, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) row[i] = row[i] - row[i] == 0 ? row[i] : 0;
-}
 
 // Calls visit(band, first, last) for the bands of an item's chunk, and in them for each strip of
 // output columns.

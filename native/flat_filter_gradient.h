@@ -105,6 +105,12 @@ inline void FlatGradientRows(const FlatGradientArrays<A>& arrays, const TileRows
   ForEachInputRowByCount<kFlatRows>(rows, arrays.filter_height, arrays.row_stride, rows_used, step);
 }
 
+// Puts zeros in place of what is not finite.
+template <class A>
+inline void DropNotFinite(A* row, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) row[i] = row[i] - row[i] == 0 ? row[i] : 0;
+}
+
 // Computes the sums of an item.
 template <class S>
 inline void RunFlatFilterGradient(const FilterGradientProblem& problem,

@@ -33,7 +33,7 @@ enum class Algorithm : int {
   kDirect,        // direct.h: NHWC in place
   kBlock,         // block.h: packed, one vector of channels at a time
   kRow,           // row.h: NCHW in place, filters of one row or column
-  kPlane,         // plane.h: rows of NCHW and of few channels in place
+  kPlane,         // plane.h, plane_filter_gradient.h: rows of NCHW and of few channels in place
   kStridedPlane,  // strided_plane.h: NCHW with a stride of 2, in place
   kNarrowPlane,   // narrow_plane.h: NCHW with two rows in a vector
   kPermuted,      // permuted.h: few channels with a stride or a multiplier, in place
@@ -165,10 +165,12 @@ struct FilterGradientPlan {
   int64_t band_rows;
   int64_t block_pixels;   // that are summed up before they are added to the sums of the chunk
   int64_t group_vectors;  // of channels
-  int64_t group_channels, tile_rows;  // of kPlane
+  int64_t peel;           // of kDirect: the channel where the second vector starts, or 0
+  bool prefetch;          // rows are fetched ahead
+  // Of kPlane: channels that take turns, output rows of a tile, and whether a chunk is no more than
+  // a block.
+  int64_t group_channels, tile_rows;
   bool has_one_block;
-  int64_t peel;   // of kDirect: the channel where the second vector starts, or 0
-  bool prefetch;  // rows are fetched ahead
 
   // As in ForwardPlan. The strips are the same for all memory layouts: they give the order of sums.
   int64_t strip_columns;

@@ -147,7 +147,7 @@ struct PlaneGradientWalk {
   }
 };
 
-// Fetches the planes after those of a tile, a share with each walk.
+// Fetches the planes after those of a tile, a share with each of the first `walks` walks.
 template <class E>
 class NextPlane : public NextPlanes<E, false> {
  public:
@@ -156,7 +156,10 @@ class NextPlane : public NextPlanes<E, false> {
     this->in_ = {in, in_size};
     this->out_ = {out, out_size};
   }
-  DEPTHWISE_INLINE void FetchShare() { this->Fetch(++done_, walks_); }
+  DEPTHWISE_INLINE void FetchShare() {
+    done_ = Min(done_ + 1, walks_);
+    this->Fetch(done_, walks_);
+  }
 
  private:
   int64_t done_ = 0, walks_;
@@ -262,8 +265,9 @@ struct RowsToRead {
   int64_t row_step, column_step;
   int64_t count, width;
 
-  // Lets columns [begin, end) be read by whole vectors: where they reach beyond the array, or do
-  // not follow each other, those that are there are copied to `memory`. Returns its end.
+  // Lets columns [begin, end) be read by whole vectors: where they reach beyond the array or do not
+  // follow each other, or rows lie in descending order, those that are there are copied to
+  // `memory`. Returns the end of the copy.
   __attribute__((noinline)) A* MakeReadable(int64_t begin, int64_t end, const Extent<A>& all,
                                             A* memory) {
     const bool is_readable = column_step == 1 && row_step >= 0 && row + begin >= all.first &&
@@ -405,9 +409,10 @@ DEPTHWISE_SMALL inline bool SuitsWalks(const Geometry& g, int64_t lanes) {
   if (Min(g.filter_height, g.filter_width) == 1 || g.filter_height == 4) return false;
   const int64_t taps = g.filter_height * g.filter_width;
   const double lanes_filled = static_cast<double>(g.out_width) / lanes;
+  const Axis rows = RowAxis(g, 0);
   const double least = taps <= 9 ? 0.52 : taps <= 25 ? 0.6 : 0.8;
-  return lanes_filled >= least * CeilDiv(g.out_width, lanes) &&
-         RowAxis(g, 0).out_count >= 2 * g.filter_height + (taps > 9);
+  return lanes_filled >= least * CeilDiv(g.out_width, lanes) && rows.stride <= rows.window &&
+         rows.out_count >= 2 * g.filter_height + (taps > 9);
 }
 
 // Plans this kernel; false if it does not suit the problem, or if no strip of columns fits into
@@ -437,9 +442,14 @@ DEPTHWISE_SMALL inline bool PlanPlaneFilterGradient(const FilterGradientProblem&
   }
   if (bytes(plan->strip_columns) > limit) return false;
   PlanChunks(g, kCount, plan);
-  const double band_pixels =
-      static_cast<double>(Min(rows.out_count, plan->band_rows)) * g.out_width;
-  plan->has_one_block = plan->bands_per_chunk * band_pixels <= plan->block_pixels;
+  // Tiles of equal height, and strips so narrow that a tile has no more pixels than a block.
+  const int64_t band_rows = Min(rows.out_count, plan->band_rows);
+  plan->tile_rows = CeilDiv(band_rows, CeilDiv(band_rows, plan->tile_rows));
+  const int64_t widest = Max(kCount, plan->block_pixels / plan->tile_rows);
+  const int64_t strips = CeilDiv(g.out_width, Min(plan->strip_columns, widest));
+  if (strips > 1) plan->strip_columns = CeilDiv(CeilDiv(g.out_width, strips), kCount) * kCount;
+  const double chunk_pixels = static_cast<double>(plan->bands_per_chunk) * band_rows * g.out_width;
+  plan->has_one_block = chunk_pixels <= plan->block_pixels;
 
   const int64_t chunks = CeilDiv(plan->bands, plan->bands_per_chunk);
   const int64_t sums = g.filter_height * g.filter_width;
@@ -452,8 +462,9 @@ DEPTHWISE_SMALL inline bool PlanPlaneFilterGradient(const FilterGradientProblem&
   plan->groups = CeilDiv(g.OutputChannels(), plan->group_channels);
   plan->items = plan->groups * chunks;
   plan->sums_bytes = CeilDiv(plan->group_channels * sums, kCount) * kVectorBytes;
+  // Sums are read by squares, the last of which reaches beyond them.
   plan->scratch_bytes = static_cast<int64_t>(bytes(plan->strip_columns)) +
-                        2 * (plan->group_channels - 1) * sums * kVectorBytes;
+                        (2 * (plan->group_channels - 1) * sums + kCount) * kVectorBytes;
   plan->algorithm = Algorithm::kPlane;
   return true;
 }
