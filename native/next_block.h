@@ -1,5 +1,5 @@
 // What the kernels for planes fetch ahead. Called by block.h, narrow_plane.h, filter_gradient.h and
-// plane_filter_gradient.h.
+// plane_gradient_tile.h.
 #pragma once
 
 #include "kernels.h"
