@@ -18,6 +18,8 @@
 #include "parallel.h"
 #include "released_gil.h"
 #include "settings.h"
+#include "tensor_calls.h"
+#include "tensors.h"
 #include "xla_handlers.h"
 
 namespace nb = nanobind;
@@ -181,6 +183,26 @@ void RememberCallBinding(int operation, nb::handle first, nb::handle second, nb:
                geometry, static_cast<DType>(dtype));
 }
 
+bool ConnectTensorsBinding(nb::object exchange, nb::object tensor_type, nb::object parameter_type,
+                           nb::tuple observers, nb::object records, nb::object forward_ad) {
+  return ConnectTensors(
+      {exchange, {tensor_type, parameter_type}, nb::object(observers), records, forward_ad});
+}
+
+nb::object CallWithTensorsBinding(int operation, nb::handle first, nb::handle second,
+                                  nb::handle sizes, nb::handle strides, nb::handle padding,
+                                  nb::handle data_format, nb::handle dilations, nb::handle solve) {
+  return CallWithTensors({static_cast<Operation>(operation), first, second, sizes, strides, padding,
+                          data_format, dilations},
+                         solve);
+}
+
+nb::object CallLayerBinding(nb::handle input, nb::handle weight, nb::handle bias,
+                            nb::handle in_channels, nb::handle stride, nb::handle padding,
+                            nb::handle dilation, nb::handle solve) {
+  return CallLayer({input, weight, bias, in_channels, stride, padding, dilation}, solve);
+}
+
 nb::object EmptyBinding(const ImageShape& shape, nb::handle dtype, nb::handle image) {
   const auto [a, b, c, d] = shape;
   return NewResult({a, b, c, d}, dtype.ptr(), image.is_none() ? nullptr : image.ptr()).array;
@@ -269,6 +291,18 @@ NB_MODULE(_native, m) {
   m.def("backprop_filter_at", &BackpropFilterAt, "geometry"_a, "dtype"_a, "input"_a,
         "input_strides"_a, "out_backprop"_a, "out_backprop_strides"_a, "filter_backprop"_a,
         "taps_together"_a, "Likewise.");
+
+  m.def("connect_tensors", &ConnectTensorsBinding, "exchange"_a, "tensor_type"_a,
+        "parameter_type"_a, "observers"_a, "records"_a, "forward_ad"_a,
+        "Makes the two below work, see TensorLibrary in tensors.h; False if they cannot.");
+  m.def("call_with_tensors", &CallWithTensorsBinding, "operation"_a, "first"_a.none(),
+        "second"_a.none(), "sizes"_a.none(), "strides"_a.none(), "padding"_a.none(),
+        "data_format"_a.none(), "dilations"_a.none(), "solve"_a,
+        "Returns the result of a public function, or None where that takes PyTorch or is wrong. "
+        "`solve` returns the geometry for the arguments and whether NCHW is computed as NHWC.");
+  m.def("call_layer", &CallLayerBinding, "input"_a.none(), "weight"_a.none(), "bias"_a.none(),
+        "in_channels"_a.none(), "stride"_a.none(), "padding"_a.none(), "dilation"_a.none(),
+        "solve"_a, "Likewise of a layer with a group for each channel.");
 
   m.def("xla_handlers", &XlaHandlers,
         "The same three functions for jax.ffi.register_ffi_target(), by name.");

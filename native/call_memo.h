@@ -7,18 +7,9 @@
 
 #include <nanobind/nanobind.h>
 
-#include "kernels.h"
+#include "call_key.h"
 
 namespace depthwise {
-
-enum class Operation : int64_t { kForward, kBackpropInput, kBackpropFilter };
-
-// The arguments of a public function as the user gave them: two arrays, in the order of the
-// function's parameters, and the sizes of the third, input_sizes or filter_sizes, or None.
-struct CallArguments {
-  Operation operation;
-  nanobind::handle first, second, sizes, strides, padding, data_format, dilations;
-};
 
 // The result, or None if the call is not like an earlier one, cannot be computed in place, or
 // fails: then Python code finds out the way, or what is wrong.

@@ -11,9 +11,6 @@
 namespace depthwise {
 namespace {
 
-// From this size on a result is worth a block of its own, which costs half a microsecond.
-constexpr int64_t kReusedBytes = 64 * 1024;
-
 int64_t LineOffset(PyObject* object) {
   NumpyImage image;
   if (object == nullptr || !ReadImage(object, &image)) return 0;
@@ -69,7 +66,7 @@ NumpyResult NewResult(const int64_t (&shape)[4], PyObject* dtype, PyObject* imag
     dims[axis] = static_cast<npy_intp>(shape[axis]);
     is_too_large |= __builtin_mul_overflow(bytes, shape[axis], &bytes);
   }
-  const bool has_block = !is_too_large && bytes >= kReusedBytes;
+  const bool has_block = !is_too_large && bytes >= int64_t{kReusedBytes};
   void* data = nullptr;
   nanobind::object owner;
   if (has_block) {

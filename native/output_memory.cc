@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <iterator>
+#include <mutex>
 #include <new>
 
 #if defined(__linux__)
@@ -22,12 +23,22 @@ struct KeptBlock {
   size_t capacity;
 };
 
-// Oldest first. Never destroyed: arrays may die after static objects do.
-std::deque<KeptBlock>& KeptBlocks() {
-  static auto* blocks = new std::deque<KeptBlock>;
-  return *blocks;
+// Never destroyed: arrays may die after static objects do.
+struct KeptBlocks {
+  std::mutex mutex;
+  std::deque<KeptBlock> blocks;  // oldest first
+  size_t bytes = 0;
+
+  // Empty if another thread is here. It is not waited for: a child of fork() may inherit the lock of
+  // a thread that it has not got.
+  std::unique_lock<std::mutex> TryLock() { return std::unique_lock(mutex, std::try_to_lock); }
+
+  void FreeOldest();
+};
+KeptBlocks& Kept() {
+  static auto* kept = new KeptBlocks;
+  return *kept;
 }
-size_t kept_bytes = 0;
 
 size_t AlignmentOf(size_t capacity) { return capacity >= 2 * kHugePage ? kHugePage : kLine; }
 
@@ -35,10 +46,10 @@ void Free(const KeptBlock& block) {
   ::operator delete(block.data, std::align_val_t{AlignmentOf(block.capacity)});
 }
 
-void FreeOldest() {
-  const KeptBlock block = KeptBlocks().front();
-  KeptBlocks().pop_front();
-  kept_bytes -= block.capacity;
+void KeptBlocks::FreeOldest() {
+  const KeptBlock block = blocks.front();
+  blocks.pop_front();
+  bytes -= block.capacity;
   Free(block);
 }
 
@@ -54,37 +65,44 @@ void* Allocate(size_t capacity) {
 }  // namespace
 
 OutputMemory::OutputMemory(size_t bytes) : bytes_(bytes) {
-  std::deque<KeptBlock>& blocks = KeptBlocks();
-  // A block may be up to a quarter too large, so that little memory is held for nothing.
-  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) {
-    if (block->capacity >= bytes && block->capacity - bytes <= bytes / 4) {
-      data_ = block->data;
-      capacity_ = block->capacity;
-      kept_bytes -= capacity_;
-      blocks.erase(std::next(block).base());
-      return;
+  KeptBlocks& kept = Kept();
+  if (const auto lock = kept.TryLock()) {
+    // A block may be up to a quarter too large, so that little memory is held for nothing.
+    for (auto block = kept.blocks.rbegin(); block != kept.blocks.rend(); ++block) {
+      if (block->capacity >= bytes && block->capacity - bytes <= bytes / 4) {
+        data_ = block->data;
+        capacity_ = block->capacity;
+        kept.bytes -= capacity_;
+        kept.blocks.erase(std::next(block).base());
+        return;
+      }
     }
+    // None fits: what is kept makes room, so that it never adds to more than the limit.
+    while (kept.bytes > 0 && kept.bytes + bytes > kMaxKeptBytes) kept.FreeOldest();
   }
-  // None fits: what is kept makes room, so that it never adds to more than the limit.
-  while (kept_bytes > 0 && kept_bytes + bytes > kMaxKeptBytes) FreeOldest();
   capacity_ = bytes < kLine ? kLine : bytes;
   data_ = Allocate(capacity_);
 }
 
 OutputMemory::~OutputMemory() {
   const KeptBlock block{data_, capacity_};
-  if (capacity_ > kMaxKeptBytes) {
+  KeptBlocks& kept = Kept();
+  const auto lock = kept.TryLock();
+  if (!lock || capacity_ > kMaxKeptBytes) {
     Free(block);
     return;
   }
-  while (kept_bytes + capacity_ > kMaxKeptBytes) FreeOldest();
-  KeptBlocks().push_back(block);
-  kept_bytes += capacity_;
+  while (kept.bytes + capacity_ > kMaxKeptBytes) kept.FreeOldest();
+  kept.blocks.push_back(block);
+  kept.bytes += capacity_;
 }
 
 size_t ReleaseKeptMemory() {
-  const size_t bytes = kept_bytes;
-  while (!KeptBlocks().empty()) FreeOldest();
+  KeptBlocks& kept = Kept();
+  const auto lock = kept.TryLock();
+  if (!lock) return 0;
+  const size_t bytes = kept.bytes;
+  while (!kept.blocks.empty()) kept.FreeOldest();
   return bytes;
 }
 

@@ -90,6 +90,35 @@ def backprop_filter_at(
     filter_backprop: int,
     taps_together: bool,
 ) -> None: ...
+def connect_tensors(
+    exchange: Any,
+    tensor_type: Any,
+    parameter_type: Any,
+    observers: tuple[Any, ...],
+    records: Any,
+    forward_ad: Any,
+) -> bool: ...
+def call_with_tensors(
+    operation: int,
+    first: Any,
+    second: Any,
+    sizes: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any,
+    dilations: Any,
+    solve: Any,
+) -> Any: ...
+def call_layer(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    in_channels: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    solve: Any,
+) -> Any: ...
 def xla_handlers() -> dict[str, Any]: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...

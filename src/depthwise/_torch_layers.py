@@ -22,6 +22,7 @@ from torch.autograd import Function
 from . import _native
 from ._geometry import Geometry
 from ._torch_autograd import backprop_filter, backprop_input
+from ._torch_calls import call_layer, layer_filter_shape
 from ._torch_observers import is_observed, is_plain, is_transformed, is_watched
 from ._torch_ops import (
     CONV2D,
@@ -81,14 +82,11 @@ def _make_plan(
     dilation: int | tuple[int, int],
 ) -> _Plan | None:
     """Return the plan; None for what goes the way of all calls, such as all that is wrong."""
-    if len(weight_shape) != 4 or weight_shape[1] != 1 or weight_shape[0] % in_channels:
-        return None
     if dtype not in DTYPES or 0 in input_strides:
         return None
-    out_channels, _, height, width = weight_shape
-    filter_shape = (height, width, in_channels, out_channels // in_channels)
     options = layer_options(stride, padding, dilation)
     try:
+        filter_shape = layer_filter_shape(weight_shape, in_channels)
         geometry = solve(input_shape, filter_shape, *options)
     except (TypeError, ValueError, OverflowError):
         return None
@@ -127,9 +125,14 @@ def convolve(layer: Any, input: Tensor) -> Tensor | None:
     parameters = layer._parameters
     weight = parameters.get("weight")
     # One that is pruned or parametrized is no parameter; where there is none, it is None.
-    if weight is None or "bias" not in parameters or is_transformed():
+    if weight is None or "bias" not in parameters:
         return None
     bias = parameters["bias"]
+    computed = call_layer(layer, input, weight, bias)
+    if computed is not None:
+        return computed
+    if is_transformed():
+        return None
     if not is_plain(input) or not is_plain(weight) or not weight.is_contiguous():
         return None
     dtype = input.dtype

@@ -28,6 +28,10 @@ _transformers = _questions(
 )
 
 
+OBSERVERS = (*_transformers, *_watchers, _is_profiled)
+"""All that native code has to ask, besides the forward mode: a compiler does not get there."""
+
+
 def is_watched() -> bool:
     """Return whether somebody looks at operators: a mode or the profiler."""
     for is_there in _watchers:

@@ -20,6 +20,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from . import _torch_autograd, _torch_layers
 from ._geometry import normalize_options, normalize_sizes
+from ._native import BACKPROP_FILTER, BACKPROP_INPUT, FORWARD
+from ._torch_calls import call
 from ._torch_ops import DTYPES, layer_options, make_options
 
 __all__ = ["DepthwiseConv2d", "accelerate", "restore"]
@@ -37,6 +39,9 @@ def depthwise_conv2d(
     input: Tensor, filter: Tensor, strides: Any, padding: Any, data_format: Any, dilations: Any
 ) -> Tensor:
     """Return the output."""
+    output = call(FORWARD, input, filter, None, strides, padding, data_format, dilations)
+    if output is not None:
+        return output
     input, filter = _check((input, filter), ("input", "filter"))
     options = make_options(*normalize_options(strides, padding, data_format, dilations))
     return _torch_autograd.conv2d(input, filter, None, options)
@@ -52,6 +57,18 @@ def depthwise_conv2d_backprop_input(
     dilations: Any,
 ) -> Tensor:
     """Return the gradient with respect to the input."""
+    gradient = call(
+        BACKPROP_INPUT,
+        filter,
+        out_backprop,
+        input_sizes,
+        strides,
+        padding,
+        data_format,
+        dilations,
+    )
+    if gradient is not None:
+        return gradient
     filter, out_backprop = _check((filter, out_backprop), ("filter", "out_backprop"))
     sizes = normalize_sizes(input_sizes, "input_sizes", least=0)
     options = make_options(*normalize_options(strides, padding, data_format, dilations))
@@ -68,6 +85,18 @@ def depthwise_conv2d_backprop_filter(
     dilations: Any,
 ) -> Tensor:
     """Return the gradient with respect to the filter."""
+    gradient = call(
+        BACKPROP_FILTER,
+        input,
+        out_backprop,
+        filter_sizes,
+        strides,
+        padding,
+        data_format,
+        dilations,
+    )
+    if gradient is not None:
+        return gradient
     input, out_backprop = _check((input, out_backprop), ("input", "out_backprop"))
     sizes = normalize_sizes(filter_sizes, "filter_sizes", least=1)
     options = make_options(*normalize_options(strides, padding, data_format, dilations))

@@ -1,0 +1,60 @@
+// PyTorch's tensors by DLPack's C interface: what a call reads of them, and how results are made. By
+// Python code the two take 25 us a layer, if the caches have been overwritten since the last one; so
+// they take 11. Called by tensor_calls.cc.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "kernels.h"
+
+namespace depthwise {
+
+// What Python code knows of PyTorch.
+struct TensorLibrary {
+  nanobind::object exchange;    // the capsule of DLPack's C interface
+  nanobind::object types[2];    // of tensors whose meaning nobody has changed
+  nanobind::object observers;   // tuple of functions that tell whether somebody looks at calls
+  nanobind::object records;     // the function that tells whether gradients are recorded
+  nanobind::object forward_ad;  // the module whose _current_level is not negative in forward mode
+};
+
+// To be called once, before the others. False, and no change, if the interface is not one that is
+// known here.
+bool ConnectTensors(const TensorLibrary& library);
+
+// Whether these are tensors, or None, that may be computed from without PyTorch: it does not want to
+// differentiate by one of them, and there is no tracer, profiler, mode, autocast or transform that
+// has to see it. Not if nothing is connected.
+bool MayComputeFrom(std::initializer_list<nanobind::handle> tensors);
+
+// Elements in the memory of the CPU, as the strides tell, which are in elements. Valid while the
+// tensor lives and no Python code runs.
+struct TensorView {
+  void* data;
+  const int64_t* shape;
+  const int64_t* strides;
+  DType dtype;
+
+  // Whether elements lie in C order when axes are taken in that one.
+  bool IsContiguous(std::initializer_list<int> axes) const;
+};
+
+// False for all but tensors of that rank, of a dtype that the kernels know, whose elements are there
+// and aligned. Only for what MayComputeFrom() has agreed to.
+bool ReadTensor(nanobind::handle object, int rank, TensorView* view);
+
+// A new tensor and where its elements are.
+struct TensorResult {
+  nanobind::object tensor;
+  void* data;
+};
+
+// A new tensor of that shape, 64-byte aligned; large ones lie in memory that is reused. It is
+// C-contiguous, or if `is_channels_last` a [batch, channels, height, width] whose channels lie
+// together. No tensor if that fails.
+TensorResult NewTensor(const int64_t (&shape)[4], DType dtype, bool is_channels_last);
+
+}  // namespace depthwise
