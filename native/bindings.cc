@@ -184,9 +184,10 @@ void RememberCallBinding(int operation, nb::handle first, nb::handle second, nb:
 }
 
 bool ConnectTensorsBinding(nb::object exchange, nb::object tensor_type, nb::object parameter_type,
-                           nb::tuple observers, nb::object records, nb::object forward_ad) {
+                           nb::object transformers, nb::object watchers, nb::object records,
+                           nb::object forward_ad) {
   return ConnectTensors(
-      {exchange, {tensor_type, parameter_type}, nb::object(observers), records, forward_ad});
+      {exchange, {tensor_type, parameter_type}, transformers, watchers, records, forward_ad});
 }
 
 nb::object CallWithTensorsBinding(int operation, nb::handle first, nb::handle second,
@@ -197,10 +198,12 @@ nb::object CallWithTensorsBinding(int operation, nb::handle first, nb::handle se
                          solve);
 }
 
-nb::object CallLayerBinding(nb::handle input, nb::handle weight, nb::handle bias,
+nb::object CallLayerBinding(int operation, nb::handle input, nb::handle weight, nb::handle other,
                             nb::handle in_channels, nb::handle stride, nb::handle padding,
                             nb::handle dilation, nb::handle solve) {
-  return CallLayer({input, weight, bias, in_channels, stride, padding, dilation}, solve);
+  return CallLayer({static_cast<Operation>(operation), input, weight, other, in_channels, stride,
+                    padding, dilation},
+                   solve);
 }
 
 nb::object EmptyBinding(const ImageShape& shape, nb::handle dtype, nb::handle image) {
@@ -293,16 +296,19 @@ NB_MODULE(_native, m) {
         "taps_together"_a, "Likewise.");
 
   m.def("connect_tensors", &ConnectTensorsBinding, "exchange"_a, "tensor_type"_a,
-        "parameter_type"_a, "observers"_a, "records"_a, "forward_ad"_a,
+        "parameter_type"_a, "transformers"_a, "watchers"_a, "records"_a, "forward_ad"_a,
         "Makes the two below work, see TensorLibrary in tensors.h; False if they cannot.");
   m.def("call_with_tensors", &CallWithTensorsBinding, "operation"_a, "first"_a.none(),
         "second"_a.none(), "sizes"_a.none(), "strides"_a.none(), "padding"_a.none(),
         "data_format"_a.none(), "dilations"_a.none(), "solve"_a,
         "Returns the result of a public function, or None where that takes PyTorch or is wrong. "
         "`solve` returns the geometry for the arguments and whether NCHW is computed as NHWC.");
-  m.def("call_layer", &CallLayerBinding, "input"_a.none(), "weight"_a.none(), "bias"_a.none(),
-        "in_channels"_a.none(), "stride"_a.none(), "padding"_a.none(), "dilation"_a.none(),
-        "solve"_a, "Likewise of a layer with a group for each channel.");
+  m.def(
+      "call_layer", &CallLayerBinding, "operation"_a, "input"_a.none(), "weight"_a.none(),
+      "other"_a.none(), "in_channels"_a.none(), "stride"_a.none(), "padding"_a.none(),
+      "dilation"_a.none(), "solve"_a,
+      "Likewise of a layer with a group for each channel, whose bias is `other`, or out_backprop. "
+      "True, and nothing computed, if gradients of the output are wanted.");
 
   m.def("xla_handlers", &XlaHandlers,
         "The same three functions for jax.ffi.register_ffi_target(), by name.");

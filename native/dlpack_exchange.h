@@ -1,6 +1,7 @@
-// The part of DLPack's C interface, https://dmlc.github.io/dlpack/latest, that tensors.cc needs: how
-// an array library tells where the elements of a Python object are, and makes an object of memory.
-// Declared here, since it is small and DLPack's header is in no package that every build has.
+// The part of DLPack's C interface, https://dmlc.github.io/dlpack/latest, that tensors.cc needs:
+// how an array library tells where the elements of a Python object are, and makes an object of
+// memory. Declared here, since it is small and DLPack's header is in no package that every build
+// has.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,7 @@ struct Tensor {
 
 struct ManagedTensor {
   Version version;
-  void* context;                   // the deleter's
+  void* context;                    // the deleter's
   void (*deleter)(ManagedTensor*);  // called by the last owner, on any thread, without the GIL
   uint64_t flags;
   Tensor tensor;

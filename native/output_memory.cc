@@ -29,8 +29,8 @@ struct KeptBlocks {
   std::deque<KeptBlock> blocks;  // oldest first
   size_t bytes = 0;
 
-  // Empty if another thread is here. It is not waited for: a child of fork() may inherit the lock of
-  // a thread that it has not got.
+  // Empty if another thread is here. It is not waited for: a child of fork() may inherit the lock
+  // of a thread that it has not got.
   std::unique_lock<std::mutex> TryLock() { return std::unique_lock(mutex, std::try_to_lock); }
 
   void FreeOldest();

@@ -30,85 +30,83 @@ bool ReadImage(nb::handle object, TensorView* image) {
 ImageData ImageOf(const TensorView& image, const CallKey& key) {
   const int64_t* const strides = image.strides;
   const int row = key.is_nchw ? 2 : 1;
-  return {image.data,
-          {strides[0], strides[row], strides[row + 1], strides[key.is_nchw ? 1 : 3]}};
+  return {image.data, {strides[0], strides[row], strides[row + 1], strides[key.is_nchw ? 1 : 3]}};
 }
 
 void WriteShape(const TensorView& from, int64_t (&shape)[4]) {
   for (int axis = 0; axis < 4; ++axis) shape[axis] = from.shape[axis];
 }
 
-// What a call computes from, and where its result goes to.
+// What a call computes from, and what is known of its result.
 struct Problem {
   CallKey key;
   DType dtype;
   ImageData input, out_backprop;
   const void* filter;
-  bool has_taps_together;  // of the filter
+  bool has_taps_together;  // of the filter, or its gradient
   const void* bias;
 
-  FilterData Filter(const Geometry& g) const {
-    if (!has_taps_together) return {filter, DenseFilterStrides(g)};
-    return {filter, {1, g.filter_height * g.filter_width}};
+  FilterStrides StridesOfFilter(const Geometry& g) const {
+    if (has_taps_together) return {1, g.filter_height * g.filter_width};
+    return DenseFilterStrides(g);
+  }
+
+  TensorResult NewResult(const Geometry& g) const {
+    switch (key.operation) {
+      case Operation::kForward: return NewImage(g, g.OutputChannels(), g.out_height, g.out_width);
+      case Operation::kBackpropInput: return NewImage(g, g.in_channels, g.in_height, g.in_width);
+      default: break;
+    }
+    if (has_taps_together) {
+      return NewTensor({g.OutputChannels(), 1, g.filter_height, g.filter_width}, dtype, false);
+    }
+    return NewTensor({g.filter_height, g.filter_width, g.in_channels, g.channel_multiplier}, dtype,
+                     false);
+  }
+
+  TensorResult NewImage(const Geometry& g, int64_t channels, int64_t height, int64_t width) const {
+    if (!key.is_nchw) return NewTensor({g.batch, height, width, channels}, dtype, false);
+    return NewTensor({g.batch, channels, height, width}, dtype, key.is_channels_last_memory);
   }
 
   void Compute(const Geometry& g, void* result) const {
+    const FilterStrides strides = StridesOfFilter(g);
     switch (key.operation) {
-      case Operation::kForward: return ComputeOutput(dtype, g, input, Filter(g), bias, result);
+      case Operation::kForward:
+        return ComputeOutput(dtype, g, input, {filter, strides}, bias, result);
       case Operation::kBackpropInput:
-        return ComputeInputBackprop(dtype, g, Filter(g), out_backprop, result);
+        return ComputeInputBackprop(dtype, g, {filter, strides}, out_backprop, result);
       case Operation::kBackpropFilter:
-        return ComputeFilterBackprop(dtype, g, input, out_backprop,
-                                     {result, DenseFilterStrides(g)});
+        return ComputeFilterBackprop(dtype, g, input, out_backprop, {result, strides});
     }
   }
 };
 
-nb::object NewResult(const Problem& problem, const Geometry& g, void** data) {
-  const bool is_forward = problem.key.operation == Operation::kForward;
-  TensorResult result;
-  if (problem.key.operation == Operation::kBackpropFilter) {
-    result = NewTensor({g.filter_height, g.filter_width, g.in_channels, g.channel_multiplier},
-                       problem.dtype, false);
-  } else {
-    const int64_t channels = is_forward ? g.OutputChannels() : g.in_channels;
-    const int64_t height = is_forward ? g.out_height : g.in_height;
-    const int64_t width = is_forward ? g.out_width : g.in_width;
-    if (problem.key.is_nchw) {
-      result = NewTensor({g.batch, channels, height, width}, problem.dtype,
-                         problem.key.is_channels_last_memory);
-    } else {
-      result = NewTensor({g.batch, height, width, channels}, problem.dtype, false);
-    }
+// Finds the solution of a problem, by `solve` if it is new; false if that fails.
+template <class Solve>
+bool FindGeometry(const Problem& problem, Solve&& solve, Geometry* geometry) {
+  if (const Solution* const found = FindSolution(problem.key)) {
+    *geometry = found->geometry;
+    return true;
   }
-  *data = result.data;
-  return std::move(result.tensor);
+  const nb::object solved = nb::steal(solve(nb::bool_(problem.key.is_channels_last_memory)));
+  if (!solved.is_valid()) {
+    PyErr_Clear();
+    return false;
+  }
+  *geometry = nb::cast<const Geometry&>(solved);
+  RememberSolution(problem.key, {*geometry, problem.dtype});
+  return true;
 }
 
-// Computes a problem, whose geometry `solve` finds if it is new.
-template <class Solve>
-nb::object Run(const Problem& problem, Solve&& solve) {
-  Solution solution;
-  if (const Solution* const found = FindSolution(problem.key)) {
-    solution = *found;
-  } else {
-    const nb::object solved = nb::steal(solve(nb::bool_(problem.key.is_channels_last_memory)));
-    if (!solved.is_valid()) {
-      PyErr_Clear();
-      return nb::none();
-    }
-    solution = {nb::cast<const Geometry&>(solved), problem.dtype};
-    RememberSolution(problem.key, solution);
-  }
-  const Geometry& g = solution.geometry;
-  void* data;
-  nb::object result = NewResult(problem, g, &data);
-  if (!result.is_valid()) return nb::none();
+nb::object Run(const Problem& problem, const Geometry& g) {
+  TensorResult result = problem.NewResult(g);
+  if (!result.tensor.is_valid()) return nb::none();
   {
     const ReleasedGil released;
-    problem.Compute(g, data);
+    problem.Compute(g, result.data);
   }
-  return result;
+  return std::move(result.tensor);
 }
 
 // False if the call is unusual.
@@ -154,32 +152,37 @@ bool ReadCall(const CallArguments& given, Problem* problem) {
 bool ReadLayer(const LayerArguments& given, Problem* problem) {
   CallKey& key = problem->key;
   key.caller = Caller::kLayer;
-  key.operation = Operation::kForward;
+  key.operation = given.operation;
   if (!ReadLayerOptions(given.in_channels, given.stride, given.padding, given.dilation, &key)) {
     return false;
   }
-  TensorView input, weight;
+  TensorView input, weight, other;
   if (!ReadImage(given.input, &input) || !ReadTensor(given.weight, 4, &weight) ||
       weight.dtype != input.dtype || !weight.IsContiguous({0, 1, 2, 3})) {
     return false;
   }
-  problem->bias = nullptr;
-  if (!given.bias.is_none()) {
-    TensorView bias;
-    if (!ReadTensor(given.bias, 1, &bias) || bias.dtype != input.dtype ||
-        bias.shape[0] != weight.shape[0] || !bias.IsContiguous({0})) {
+  key.is_channels_last_memory = IsChannelsLastMemory(input);
+  if (given.operation != Operation::kForward) {
+    if (!ReadImage(given.other, &other) || other.dtype != input.dtype ||
+        IsChannelsLastMemory(other) != key.is_channels_last_memory) {
       return false;
     }
-    problem->bias = bias.data;
+    problem->out_backprop = ImageOf(other, key);
+    WriteShape(other, key.sizes);
+  } else if (!given.other.is_none()) {
+    if (!ReadTensor(given.other, 1, &other) || other.dtype != input.dtype ||
+        other.shape[0] != weight.shape[0] || !other.IsContiguous({0})) {
+      return false;
+    }
+    problem->bias = other.data;
   }
-  key.is_channels_last_memory = IsChannelsLastMemory(input);
   WriteShape(input, key.first_shape);
   WriteShape(weight, key.second_shape);
   key.type = static_cast<int64_t>(input.dtype);
+  problem->dtype = input.dtype;
   problem->input = ImageOf(input, key);
   problem->filter = weight.data;
   problem->has_taps_together = true;
-  problem->dtype = input.dtype;
   return true;
 }
 
@@ -188,24 +191,33 @@ bool ReadLayer(const LayerArguments& given, Problem* problem) {
 nb::object CallWithTensors(const CallArguments& arguments, nb::handle solve) {
   const CallArguments& a = arguments;
   Problem problem{};
-  if (!MayComputeFrom({a.first, a.second}) || !ReadCall(a, &problem)) return nb::none();
-  return Run(problem, [&](nb::handle is_channels_last) {
-    return PyObject_CallFunctionObjArgs(
-        solve.ptr(), nb::int_(static_cast<int>(a.operation)).ptr(), a.first.ptr(), a.second.ptr(),
-        a.sizes.ptr(), a.strides.ptr(), a.padding.ptr(), a.data_format.ptr(), a.dilations.ptr(),
-        is_channels_last.ptr(), nullptr);
-  });
+  Geometry geometry;
+  if (FindWay({a.first, a.second}) != Way::kNative || !ReadCall(a, &problem)) return nb::none();
+  const auto call = [&](nb::handle is_channels_last) {
+    return PyObject_CallFunctionObjArgs(solve.ptr(), nb::int_(static_cast<int>(a.operation)).ptr(),
+                                        a.first.ptr(), a.second.ptr(), a.sizes.ptr(),
+                                        a.strides.ptr(), a.padding.ptr(), a.data_format.ptr(),
+                                        a.dilations.ptr(), is_channels_last.ptr(), nullptr);
+  };
+  if (!FindGeometry(problem, call, &geometry)) return nb::none();
+  return Run(problem, geometry);
 }
 
 nb::object CallLayer(const LayerArguments& arguments, nb::handle solve) {
   const LayerArguments& a = arguments;
   Problem problem{};
-  if (!MayComputeFrom({a.input, a.weight, a.bias}) || !ReadLayer(a, &problem)) return nb::none();
-  return Run(problem, [&](nb::handle is_channels_last) {
-    return PyObject_CallFunctionObjArgs(solve.ptr(), a.input.ptr(), a.weight.ptr(),
+  Geometry geometry;
+  const Way way = FindWay({a.input, a.weight, a.other});
+  if (way == Way::kDispatcher || !ReadLayer(a, &problem)) return nb::none();
+  const auto call = [&](nb::handle is_channels_last) {
+    return PyObject_CallFunctionObjArgs(solve.ptr(), nb::int_(static_cast<int>(a.operation)).ptr(),
+                                        a.input.ptr(), a.weight.ptr(), a.other.ptr(),
                                         a.in_channels.ptr(), a.stride.ptr(), a.padding.ptr(),
                                         a.dilation.ptr(), is_channels_last.ptr(), nullptr);
-  });
+  };
+  if (!FindGeometry(problem, call, &geometry)) return nb::none();
+  if (way == Way::kNative) return Run(problem, geometry);
+  return a.operation == Operation::kForward ? nb::object(nb::bool_(true)) : nb::none();
 }
 
 }  // namespace depthwise

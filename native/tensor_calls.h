@@ -15,11 +15,16 @@ namespace depthwise {
 // A public function.
 nanobind::object CallWithTensors(const CallArguments& arguments, nanobind::handle solve);
 
-// What torch.nn.Conv2d has, of a group for each of `in_channels`. `bias` may be None.
+// Of a layer that has what torch.nn.Conv2d has, with a group for each of `in_channels`: the output,
+// or the gradient of one of its tensors.
 struct LayerArguments {
-  nanobind::handle input, weight, bias, in_channels, stride, padding, dilation;
+  Operation operation;
+  nanobind::handle input, weight;
+  nanobind::handle other;  // the bias, which may be None, or out_backprop
+  nanobind::handle in_channels, stride, padding, dilation;
 };
 
+// True if gradients are wanted of an output, which is not computed then.
 nanobind::object CallLayer(const LayerArguments& arguments, nanobind::handle solve);
 
 }  // namespace depthwise

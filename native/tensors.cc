@@ -62,9 +62,17 @@ dlpack::DataType TypeOf(DType dtype) {
           static_cast<uint8_t>(8 * kElementSize[static_cast<int>(dtype)]), 1};
 }
 
+bool IsAnyTrue(nb::handle functions) {
+  const Py_ssize_t count = PyTuple_Size(functions.ptr());
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (IsTrue(PyObject_CallNoArgs(PyTuple_GetItem(functions.ptr(), i)))) return true;
+  }
+  return false;
+}
+
 bool IsInForwardMode() {
-  const nb::object level = nb::steal(
-      PyObject_GetAttr(connection->library.forward_ad.ptr(), connection->level.ptr()));
+  const nb::object level =
+      nb::steal(PyObject_GetAttr(connection->library.forward_ad.ptr(), connection->level.ptr()));
   const long value = level.is_valid() ? PyLong_AsLong(level.ptr()) : 0;
   if (PyErr_Occurred()) {
     PyErr_Clear();
@@ -125,26 +133,25 @@ bool ConnectTensors(const TensorLibrary& library) {
   return true;
 }
 
-bool MayComputeFrom(std::initializer_list<nb::handle> tensors) {
-  if (connection == nullptr) return false;
+Way FindWay(std::initializer_list<nb::handle> tensors) {
+  if (connection == nullptr) return Way::kDispatcher;
   const TensorLibrary& library = connection->library;
   for (const nb::handle tensor : tensors) {
     const nb::handle type = reinterpret_cast<PyObject*>(Py_TYPE(tensor.ptr()));
-    if (!tensor.is_none() && !type.is(library.types[0]) && !type.is(library.types[1])) return false;
+    if (!tensor.is_none() && !type.is(library.types[0]) && !type.is(library.types[1])) {
+      return Way::kDispatcher;
+    }
   }
+  if (IsAnyTrue(library.transformers) || IsInForwardMode()) return Way::kDispatcher;
   if (IsTrue(PyObject_CallNoArgs(library.records.ptr()))) {
     for (const nb::handle tensor : tensors) {
       if (!tensor.is_none() &&
           IsTrue(PyObject_GetAttr(tensor.ptr(), connection->requires_gradient.ptr()))) {
-        return false;
+        return Way::kRecorded;
       }
     }
   }
-  const Py_ssize_t count = PyTuple_Size(library.observers.ptr());
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    if (IsTrue(PyObject_CallNoArgs(PyTuple_GetItem(library.observers.ptr(), i)))) return false;
-  }
-  return !IsInForwardMode();
+  return IsAnyTrue(library.watchers) ? Way::kDispatcher : Way::kNative;
 }
 
 bool TensorView::IsContiguous(std::initializer_list<int> axes) const {
@@ -172,8 +179,7 @@ bool ReadTensor(nb::handle object, int rank, TensorView* view) {
   view->strides = tensor.strides;
   const auto size = static_cast<uint64_t>(kElementSize[static_cast<int>(view->dtype)]);
   if (tensor.data == nullptr || reinterpret_cast<uintptr_t>(view->data) % size != 0) return false;
-  return !IsTrue(
-      PyObject_CallMethodObjArgs(object.ptr(), connection->is_negated.ptr(), nullptr));
+  return !IsTrue(PyObject_CallMethodObjArgs(object.ptr(), connection->is_negated.ptr(), nullptr));
 }
 
 TensorResult NewTensor(const int64_t (&shape)[4], DType dtype, bool is_channels_last) {

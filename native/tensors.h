@@ -1,6 +1,6 @@
-// PyTorch's tensors by DLPack's C interface: what a call reads of them, and how results are made. By
-// Python code the two take 25 us a layer, if the caches have been overwritten since the last one; so
-// they take 11. Called by tensor_calls.cc.
+// PyTorch's tensors by DLPack's C interface: what a call reads of them, and how results are made.
+// By Python code the two take 25 us a layer, if the caches have been overwritten since the last
+// one; so they take 11. Called by tensor_calls.cc.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -14,9 +14,11 @@ namespace depthwise {
 
 // What Python code knows of PyTorch.
 struct TensorLibrary {
-  nanobind::object exchange;    // the capsule of DLPack's C interface
-  nanobind::object types[2];    // of tensors whose meaning nobody has changed
-  nanobind::object observers;   // tuple of functions that tell whether somebody looks at calls
+  nanobind::object exchange;  // the capsule of DLPack's C interface
+  nanobind::object types[2];  // of tensors whose meaning nobody has changed
+  // Tuples of functions that tell whether somebody makes something else of what is called, and
+  // whether somebody looks at it.
+  nanobind::object transformers, watchers;
   nanobind::object records;     // the function that tells whether gradients are recorded
   nanobind::object forward_ad;  // the module whose _current_level is not negative in forward mode
 };
@@ -25,10 +27,13 @@ struct TensorLibrary {
 // known here.
 bool ConnectTensors(const TensorLibrary& library);
 
-// Whether these are tensors, or None, that may be computed from without PyTorch: it does not want to
-// differentiate by one of them, and there is no tracer, profiler, mode, autocast or transform that
-// has to see it. Not if nothing is connected.
-bool MayComputeFrom(std::initializer_list<nanobind::handle> tensors);
+// How to compute from tensors: as PyTorch's dispatcher does, with a record for gradients, or
+// without PyTorch.
+enum class Way { kDispatcher, kRecorded, kNative };
+
+// That of these, which may be None. The dispatcher's for all but plain tensors and if nothing is
+// connected, for transforms, tracers and autocast, and without gradients for modes and profilers.
+Way FindWay(std::initializer_list<nanobind::handle> tensors);
 
 // Elements in the memory of the CPU, as the strides tell, which are in elements. Valid while the
 // tensor lives and no Python code runs.
@@ -42,8 +47,8 @@ struct TensorView {
   bool IsContiguous(std::initializer_list<int> axes) const;
 };
 
-// False for all but tensors of that rank, of a dtype that the kernels know, whose elements are there
-// and aligned. Only for what MayComputeFrom() has agreed to.
+// False for all but tensors of that rank, of a dtype that the kernels know, whose elements are
+// there and aligned. Only for those that FindWay() found another way for than the dispatcher's.
 bool ReadTensor(nanobind::handle object, int rank, TensorView* view);
 
 // A new tensor and where its elements are.

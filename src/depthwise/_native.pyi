@@ -94,7 +94,8 @@ def connect_tensors(
     exchange: Any,
     tensor_type: Any,
     parameter_type: Any,
-    observers: tuple[Any, ...],
+    transformers: tuple[Any, ...],
+    watchers: tuple[Any, ...],
     records: Any,
     forward_ad: Any,
 ) -> bool: ...
@@ -110,9 +111,10 @@ def call_with_tensors(
     solve: Any,
 ) -> Any: ...
 def call_layer(
+    operation: int,
     input: Any,
     weight: Any,
-    bias: Any,
+    other: Any,
     in_channels: Any,
     stride: Any,
     padding: Any,

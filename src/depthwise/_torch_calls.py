@@ -1,10 +1,9 @@
 """Calls that PyTorch need not see, with as little Python code as there can be.
 
 Every function and attribute of PyTorch is memory for the CPU to fetch, where other layers have
-overwritten its caches since the last call: as in any model. There a layer that Python code leads to
-the kernels takes 97 us besides them, and 60 if the native code does (Xeon, family 6, model 167;
-PyTorch's own layer takes 215 with its kernel). ``native/tensor_calls.cc`` reads tensors by DLPack's
-C interface, which PyTorch has from 2.10 on; for older ones all here returns None.
+overwritten its caches since the last call: as in any model. ``native/tensor_calls.cc`` reads and
+makes tensors by DLPack's C interface instead, which PyTorch has from 2.10 on; with an older one, or
+another interface, all here returns None.
 
 ``depthwise.torch`` and ``_torch_layers`` ask this first, and go their own way after a None: where
 somebody looks or wants gradients, and for whatever is unusual or wrong.
@@ -22,56 +21,59 @@ from torch.nn import Parameter
 from . import _native
 from ._geometry import Geometry, check_out_backprop, normalize_options, normalize_sizes
 from ._native import BACKPROP_INPUT, FORWARD
-from ._torch_observers import OBSERVERS
+from ._torch_observers import TRANSFORMERS, WATCHERS
 from ._torch_ops import as_nhwc, layer_options, make_options, solve
 
 
 def _connect() -> bool:
     exchange = getattr(Tensor, "__dlpack_c_exchange_api__", None)
-    if exchange is None:
-        return False
-    return _native.connect_tensors(
-        exchange, Tensor, Parameter, OBSERVERS, torch.is_grad_enabled, forward_ad
+    return exchange is not None and _native.connect_tensors(
+        exchange, Tensor, Parameter, TRANSFORMERS, WATCHERS, torch.is_grad_enabled, forward_ad
     )
 
 
 IS_CONNECTED = _connect()
 
 
-def call(operation: int, first: Any, second: Any, sizes: Any, *options: Any) -> Tensor | None:
+def call(
+    operation: int,
+    first: Any,
+    second: Any,
+    sizes: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any,
+    dilations: Any,
+) -> Tensor | None:
     """Return the result of a public function, or None.
 
     `first` and `second` are its tensors in the order of its parameters, `sizes` are input_sizes or
-    filter_sizes if it has any, and `options` are strides, padding, data_format and dilations.
+    filter_sizes if it has any.
     """
     if torch.compiler.is_compiling():
         return None
     if type(sizes) is torch.Size:
         sizes = tuple(sizes)
     result: Tensor | None = _native.call_with_tensors(
-        operation, first, second, sizes, *options, _solve_call
+        operation, first, second, sizes, strides, padding, data_format, dilations, _solve
     )
     return result
 
 
-def call_layer(layer: Any, input: Any, weight: Any, bias: Any) -> Tensor | None:
-    """Return the output of a layer with a group for each channel, or None."""
+def call_layer(
+    operation: int, input: Any, weight: Any, other: Any, layer_options: tuple[Any, Any, Any, Any]
+) -> Any:
+    """Return the output of a layer with a group for each channel, or a gradient, or None.
+
+    `other` is the bias or out_backprop, and `layer_options` are in_channels, stride, padding and
+    dilation. An output of which PyTorch wants gradients is not computed; then return True.
+    """
     if torch.compiler.is_compiling():
         return None
-    output: Tensor | None = _native.call_layer(
-        input,
-        weight,
-        bias,
-        layer.in_channels,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        _solve_layer,
-    )
-    return output
+    return _native.call_layer(operation, input, weight, other, *layer_options, _solve_layer)
 
 
-def _solve_call(
+def _solve(
     operation: int,
     first: Tensor,
     second: Tensor,
@@ -95,26 +97,25 @@ def _solve_call(
 
 
 def _solve_layer(
+    operation: int,
     input: Tensor,
     weight: Tensor,
+    other: Tensor | None,
     in_channels: int,
     stride: tuple[int, int],
     padding: tuple[int, int] | str,
     dilation: tuple[int, int],
     is_channels_last: bool,
 ) -> _native.Geometry:
-    """Return the geometry of a layer that is not like an earlier one; raise if it is wrong."""
-    filter_shape = layer_filter_shape(weight.shape, in_channels)
-    geometry = solve(input.shape, filter_shape, *layer_options(stride, padding, dilation))
-    return _native_of(geometry, is_channels_last)
-
-
-def layer_filter_shape(weight_shape: torch.Size, in_channels: int) -> tuple[int, int, int, int]:
-    """Return the shape of a layer's parameter, seen as a filter."""
-    out_channels, ones, height, width = weight_shape
+    """Do the same for a layer."""
+    out_channels, ones, height, width = weight.shape
     if ones != 1 or out_channels % in_channels:
-        raise ValueError(f"weight has shape {tuple(weight_shape)}, with {in_channels} channels")
-    return height, width, in_channels, out_channels // in_channels
+        raise ValueError("the weight is not that of a layer with a group for each channel")
+    filter_shape = (height, width, in_channels, out_channels // in_channels)
+    geometry = solve(input.shape, filter_shape, *layer_options(stride, padding, dilation))
+    if operation != FORWARD and other is not None:
+        check_out_backprop(geometry, tuple(other.shape))
+    return _native_of(geometry, is_channels_last)
 
 
 def _native_of(geometry: Geometry, is_channels_last: bool) -> _native.Geometry:

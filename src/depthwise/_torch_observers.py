@@ -16,28 +16,24 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 
-def _questions(*names: str) -> tuple[Callable[[], Any], ...]:
+def _questions(module: Any, *names: str) -> tuple[Callable[[], Any], ...]:
     """Return functions of PyTorch. They are not public, and where one is missing it may be so."""
-    return tuple(getattr(torch._C, name, lambda: True) for name in names)
+    return tuple(getattr(module, name, lambda: True) for name in names)
 
 
-_watchers = _questions("_len_torch_dispatch_stack", "_len_torch_function_stack")
-_is_profiled: Callable[[], bool] = getattr(torch._C._autograd, "_profiler_enabled", lambda: True)
-_transformers = _questions(
-    "_are_functorch_transforms_active", "_get_tracing_state", "_is_any_autocast_enabled"
+# Native code asks them, too (TensorLibrary in native/tensors.h).
+WATCHERS = (
+    *_questions(torch._C, "_len_torch_dispatch_stack", "_len_torch_function_stack"),
+    *_questions(torch._C._autograd, "_profiler_enabled"),
 )
-
-
-OBSERVERS = (*_transformers, *_watchers, _is_profiled)
-"""All that native code has to ask, besides the forward mode: a compiler does not get there."""
+TRANSFORMERS = _questions(
+    torch._C, "_are_functorch_transforms_active", "_get_tracing_state", "_is_any_autocast_enabled"
+)
 
 
 def is_watched() -> bool:
     """Return whether somebody looks at operators: a mode or the profiler."""
-    for is_there in _watchers:
-        if is_there():
-            return True
-    return _is_profiled()
+    return any(is_there() for is_there in WATCHERS)
 
 
 def is_transformed() -> bool:
@@ -48,7 +44,7 @@ def is_transformed() -> bool:
     """
     if torch.compiler.is_compiling():
         return True
-    for is_there in _transformers:
+    for is_there in TRANSFORMERS:
         if is_there():
             return True
     return getattr(forward_ad, "_current_level", 0) >= 0
