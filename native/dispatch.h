@@ -1,6 +1,6 @@
 // The native entry points: which instruction set runs, and how a problem is spread over threads.
-// bindings.cc, call_memo.cc, xla_handlers.cc and selftest.cc call these; nothing else calls a
-// kernel.
+// bindings.cc, call_memo.cc, tensor_calls.cc, xla_handlers.cc and selftest.cc call these; nothing
+// else calls a kernel.
 #pragma once
 
 #include <cstdint>

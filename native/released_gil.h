@@ -1,4 +1,5 @@
-// The interpreter lock released while native code computes. Called by bindings.cc and call_memo.cc.
+// The interpreter lock released while native code computes. Called by bindings.cc, call_memo.cc and
+// tensor_calls.cc.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -1,7 +1,7 @@
 """Layers of PyTorch straight to the kernels, which know the layout of their parameters.
 
 By operators and views of the parameters a layer takes 40 us besides the kernel, or 130 where other
-layers have overwritten the caches in between, as in any model; so it takes 5, or 65. In training
+layers have overwritten the caches in between, as in any model; so it takes 6, or 70. In training
 the views are two more nodes of the graph, and what comes out is copied once more.
 
 ``depthwise.torch`` asks this before it goes the way of all calls, which it also does for whatever
