@@ -319,6 +319,7 @@ inline void BlockItem(const ForwardProblem& problem, const ForwardPlan& plan, co
         .stream = false,
         .has_padding = true,
         .spread = nullptr,
+        .first_input = nullptr,
         .ends = nullptr,
     };
     ring.packed_until = 0;

@@ -62,6 +62,15 @@ __attribute__((noinline)) void ComputeTallEnds(
       arrays, axis, columns, rows, unrolled, rows_used, offset, taps, out);
 }
 
+// Whether a tile whose first pixel is that one may read halves of vectors without masks: all of
+// them lie in the array.
+template <class S>
+DEPTHWISE_INLINE bool MayReadHalves(const ChannelArrays<S>& arrays,
+                                    const typename S::Element* pixel) {
+  const int64_t before = -arrays.spread->first;
+  return before <= 0 || (arrays.first_input != nullptr && pixel - arrays.first_input >= before);
+}
+
 // Computes columns [first, last) of up to kRows output rows, all channels innermost: the outputs of
 // the column residues [residue_begin, residue_end), which have the same number of taps. They take
 // turns, tile by tile, since their columns lie next to each other. `rows` begin at input column
@@ -102,6 +111,11 @@ inline void ChannelColumns(const ChannelArrays<S>& arrays,
         is_whole = columns.count == kColumns &&
                    (arrays.has_padding ||
                     (columns.image_begin < kEdge && columns.image_end > columns.units - kEdge));
+        if constexpr (kVectorOf == VectorOf::kCopies) {
+          is_whole = is_whole && MayReadHalves(arrays, rows.row + offset +
+                                                           columns.image_begin * axis.in_step *
+                                                               arrays.in_column_step);
+        }
         if (is_whole) {
           ComputeTile<S, kHeight, kWidth, kStride, false, kVectorOf, kVectors>(
               arrays, axis, columns, rows, unrolled, rows_used, offset, taps, to);

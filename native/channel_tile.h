@@ -382,8 +382,8 @@ DEPTHWISE_INLINE void ComputeTile(const ChannelArrays<S>& arrays, const Axis& ax
       const EndsLoad<S> load = *arrays.ends;
       tile.Run(load, offset + channel, taps, bias, out + channel);
     } else if constexpr (kVectorOf == VectorOf::kCopies) {
-      const SpreadLoad<S> load = arrays.spread[v - arrays.first_vector];
-      tile.Run(load, offset + load.first_channel, taps, bias, out + channel);
+      const SpreadChannels<S>& spread = arrays.spread[v - arrays.first_vector];
+      tile.Run(SpreadLoad<S, kPartial>(spread), offset + spread.first, taps, bias, out + channel);
     } else {
       tile.Run(PlainLoad<S>{}, offset + channel, taps, bias, out + channel);
     }

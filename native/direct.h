@@ -12,19 +12,6 @@
 
 namespace depthwise::DEPTHWISE_ISA {
 
-// For the vector of output channels that begins with that one.
-template <class S>
-inline SpreadLoad<S> SpreadLoadOf(int64_t channel, int64_t multiplier) {
-  constexpr int kCount = kLanes<typename S::Accumulator>;
-  SpreadLoad<S> load;
-  load.first_channel = channel / multiplier;
-  for (int lane = 0; lane < kCount; ++lane) {
-    load.index[lane] = (channel + lane) / multiplier - load.first_channel;
-  }
-  load.channels = load.index[kCount - 1] + 1;
-  return load;
-}
-
 template <class S>
 class DirectKernel {
  public:
@@ -78,7 +65,8 @@ class DirectKernel {
       for (int64_t c = 0; c < kCount - count; ++c) to[count + c] = BiasOf<S>(problem_, c);
     }
     for (int64_t v = first; v < last && g.channel_multiplier > 1; ++v) {
-      Spread()[v - first] = SpreadLoadOf<S>(vectors_.First(v), g.channel_multiplier);
+      Spread()[v - first] =
+          SpreadChannels<S>::Of(vectors_.First(v), g.channel_multiplier, g.in_channels);
     }
   }
 
@@ -130,8 +118,8 @@ class DirectKernel {
   // Between the taps of vectors.
   int64_t TapsStep() const { return rows_.window * problem_.geometry.filter_width * kCount; }
   A* Bias() const { return taps_ + (last_ - first_) * TapsStep(); }
-  SpreadLoad<S>* Spread() const {
-    return reinterpret_cast<SpreadLoad<S>*>(Bias() + (last_ - first_) * kCount);
+  SpreadChannels<S>* Spread() const {
+    return reinterpret_cast<SpreadChannels<S>*>(Bias() + (last_ - first_) * kCount);
   }
 
   // Computes all rows of an item, of the vectors whose taps are packed, `together` of them at a
@@ -170,6 +158,9 @@ class DirectKernel {
         .stream = plan_.stream,
         .has_padding = false,
         .spread = g.channel_multiplier > 1 ? Spread() : nullptr,
+        .first_input = in.row >= 0 && in.column >= 0 && in.batch >= 0
+                           ? static_cast<const E*>(problem_.input)
+                           : nullptr,
         .ends = &ends_,
     };
     if (plan_.by_pixels) {

@@ -15,7 +15,7 @@ inline constexpr int64_t kPackedTapBytes = 256 * 1024;
 template <class S>
 inline double PackedVectorBytes(const Geometry& g) {
   return (static_cast<double>(g.filter_height) * g.filter_width + 1) * kVectorBytes +
-         double{sizeof(SpreadLoad<S>)};
+         double{sizeof(SpreadChannels<S>)};
 }
 
 template <class S>

@@ -50,6 +50,11 @@ struct SelfAccumulating {
   static DEPTHWISE_INLINE Vector LoadPartial(const A* from, int64_t count) {
     return LoadFirst(from, count);
   }
+  static DEPTHWISE_INLINE Vector LoadHalf(const A* from) { return LoadLowHalf(from); }
+  template <class Mask>
+  static DEPTHWISE_INLINE Vector LoadHalfMasked(const A* from, Mask mask) {
+    return LoadLowHalfLanes(from, mask);
+  }
   static DEPTHWISE_INLINE void StorePartial(A* to, Vector v, int64_t count) {
     StoreFirst(to, v, count);
   }
@@ -78,6 +83,15 @@ struct Narrow16 {
   }
   static DEPTHWISE_INLINE Vector LoadPartial(const uint16_t* from, int64_t count) {
     return Derived::Widen(LoadFirst(from, count));
+  }
+  // Only where loads have masks.
+  template <class E>
+  static DEPTHWISE_INLINE Vector LoadHalf(const E* from) {
+    return Derived::Widen(LoadLowHalf(from));
+  }
+  template <class Mask>
+  static DEPTHWISE_INLINE Vector LoadHalfMasked(const uint16_t* from, Mask mask) {
+    return Derived::Widen(LoadLowHalfLanes(from, mask));
   }
   static DEPTHWISE_INLINE void StorePartial(uint16_t* to, Vector v, int64_t count) {
     StoreFirst(to, Derived::Narrow(v), count);

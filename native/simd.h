@@ -239,6 +239,27 @@ DEPTHWISE_INLINE Vec<double> LoadLanes(const double* from, LaneMask<double> mask
 DEPTHWISE_INLINE Bits16 LoadLanes(const uint16_t* from, LaneMask<uint16_t> mask) {
   return reinterpret_cast<Bits16>(_mm256_maskz_loadu_epi16(mask, from));
 }
+// Half a vector, with anything in the lanes above.
+DEPTHWISE_INLINE Vec<float> LoadLowHalf(const float* from) {
+  return _mm512_castps256_ps512(_mm256_loadu_ps(from));
+}
+DEPTHWISE_INLINE Vec<double> LoadLowHalf(const double* from) {
+  return _mm512_castpd256_pd512(_mm256_loadu_pd(from));
+}
+DEPTHWISE_INLINE Bits16 LoadLowHalf(const uint16_t* from) {
+  return reinterpret_cast<Bits16>(
+      _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+}
+DEPTHWISE_INLINE Vec<float> LoadLowHalfLanes(const float* from, LaneMask<float> mask) {
+  return _mm512_castps256_ps512(_mm256_maskz_loadu_ps(static_cast<__mmask8>(mask), from));
+}
+DEPTHWISE_INLINE Vec<double> LoadLowHalfLanes(const double* from, LaneMask<double> mask) {
+  return _mm512_castpd256_pd512(_mm256_maskz_loadu_pd(static_cast<__mmask8>(mask), from));
+}
+DEPTHWISE_INLINE Bits16 LoadLowHalfLanes(const uint16_t* from, LaneMask<uint16_t> mask) {
+  return reinterpret_cast<Bits16>(
+      _mm256_castsi128_si256(_mm_maskz_loadu_epi16(static_cast<__mmask8>(mask), from)));
+}
 // Of other lanes the sum is left as it is.
 DEPTHWISE_INLINE Vec<float> MultiplyAddLanes(Vec<float> a, Vec<float> b, Vec<float> sum,
                                              LaneMask<float> mask) {
@@ -287,6 +308,18 @@ DEPTHWISE_INLINE Vec<float> LoadLanes(const float* from, LaneMask<float> mask) {
 }
 DEPTHWISE_INLINE Vec<double> LoadLanes(const double* from, LaneMask<double> mask) {
   return _mm256_maskload_pd(from, mask);
+}
+DEPTHWISE_INLINE Vec<float> LoadLowHalf(const float* from) {
+  return _mm256_castps128_ps256(_mm_loadu_ps(from));
+}
+DEPTHWISE_INLINE Vec<double> LoadLowHalf(const double* from) {
+  return _mm256_castpd128_pd256(_mm_loadu_pd(from));
+}
+DEPTHWISE_INLINE Vec<float> LoadLowHalfLanes(const float* from, LaneMask<float> mask) {
+  return _mm256_castps128_ps256(_mm_maskload_ps(from, _mm256_castsi256_si128(mask)));
+}
+DEPTHWISE_INLINE Vec<double> LoadLowHalfLanes(const double* from, LaneMask<double> mask) {
+  return _mm256_castpd128_pd256(_mm_maskload_pd(from, _mm256_castsi256_si128(mask)));
 }
 DEPTHWISE_INLINE void StoreLanes(float* to, Vec<float> v, LaneMask<float> mask) {
   _mm256_maskstore_ps(to, mask, v);

@@ -1,6 +1,6 @@
-// PyTorch's tensors by DLPack's C interface: what a call reads of them, and how results are made. By
-// Python code, which asks PyTorch for each number, a small layer takes 14 us, or 97 if the caches
-// have been overwritten since the last one; so it takes 6, or 70. Called by tensor_calls.cc.
+// PyTorch's tensors by DLPack's C interface: what a call reads of them, and how results are made.
+// By Python code, which asks PyTorch for each number, a small layer takes 14 us, or 97 if the
+// caches have been overwritten since the last one; so it takes 6, or 70. Called by tensor_calls.cc.
 #pragma once
 
 #include <nanobind/nanobind.h>
