@@ -1,7 +1,7 @@
 #include "call_key.h"
 
-#include <cstring>
 #include <string_view>
+#include <type_traits>
 #include <unordered_map>
 
 namespace nb = nanobind;
@@ -16,18 +16,13 @@ struct KeyHash {
     return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&key), sizeof key});
   }
 };
-struct KeyEqual {
-  bool operator()(const CallKey& a, const CallKey& b) const {
-    return std::memcmp(&a, &b, sizeof a) == 0;
-  }
-};
 
-// With this many, some 300 KB, all are forgotten.
+// With this many, some 450 KB, all are forgotten.
 constexpr size_t kMaxSolutions = 1024;
 
 // Used with the GIL held. Never destroyed: daemon threads call until the process ends.
-std::unordered_map<CallKey, Solution, KeyHash, KeyEqual>& Solutions() {
-  static auto* solutions = new std::unordered_map<CallKey, Solution, KeyHash, KeyEqual>;
+std::unordered_map<CallKey, Solution, KeyHash>& Solutions() {
+  static auto* solutions = new std::unordered_map<CallKey, Solution, KeyHash>;
   return *solutions;
 }
 

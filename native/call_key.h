@@ -4,6 +4,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <cstring>
+
 #include "kernels.h"
 
 namespace depthwise {
@@ -32,6 +34,10 @@ struct CallKey {
   int64_t type;            // by the caller's numbers
   int64_t is_nchw;
   int64_t is_channels_last_memory;  // NCHW that is computed as NHWC
+
+  bool operator==(const CallKey& other) const {
+    return std::memcmp(this, &other, sizeof *this) == 0;
+  }
 };
 
 // Reads all but shapes and type. False for anything but strings, and lists or tuples of integers.
@@ -42,6 +48,7 @@ bool ReadOptions(const CallArguments& arguments, CallKey* key);
 bool ReadLayerOptions(nanobind::handle in_channels, nanobind::handle stride,
                       nanobind::handle padding, nanobind::handle dilation, CallKey* key);
 
+// The dtype is for NumPy, whose keys have a number of its own.
 struct Solution {
   Geometry geometry;
   DType dtype;

@@ -325,7 +325,7 @@ DEPTHWISE_SMALL inline bool PlanPlane(const ForwardProblem& problem, double limi
   // Where planes fill vectors the block kernel is faster, but for small filters and walks, of tall
   // filters those down wide rows or of few columns.
   const bool suits_3x3 = g.filter_height == 3 && g.filter_width == 3 && g.out_width > kCount / 2;
-  const bool suits_tall = HasTallWalk<S>(g) && g.out_width >= kLeastTallColumns<S>;
+  const bool suits_tall = SuitsTallWalk<S>(g);
   if (g.OutputChannels() >= kCount && !suits_3x3 &&
       (period > 1 || (!suits_tall && !SuitsFewColumns<S>(g) && FindWalk<S>(g) == nullptr))) {
     return false;

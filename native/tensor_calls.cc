@@ -11,7 +11,8 @@ namespace nb = nanobind;
 namespace depthwise {
 namespace {
 
-// An NCHW image may lie in memory as NHWC, and is computed as that then.
+// An NCHW image may lie in memory as NHWC, and is computed as that then. As
+// is_channels_last_memory() in _torch_ops.py, which looks at zeros as well, as ReadImage() below.
 bool IsChannelsLastMemory(const TensorView& image) {
   return image.shape[1] != 1 && image.strides[1] == 1 && image.strides[3] != 1;
 }
@@ -82,20 +83,36 @@ struct Problem {
   }
 };
 
-// Finds the solution of a problem, by `solve` if it is new; false if that fails.
-template <class Solve>
-bool FindGeometry(const Problem& problem, Solve&& solve, Geometry* geometry) {
-  if (const Solution* const found = FindSolution(problem.key)) {
+// Whether an exception says that the arguments are wrong, which Python code then does as well.
+bool IsOfArguments() {
+  for (PyObject* const type :
+       {PyExc_TypeError, PyExc_ValueError, PyExc_OverflowError, PyExc_ZeroDivisionError}) {
+    if (PyErr_ExceptionMatches(type)) return true;
+  }
+  return false;
+}
+
+// Finds what read(&problem) reads, and its solution, by `solve` if it is new; false if that cannot
+// be.
+template <class Read, class Solve>
+bool FindProblem(const Read& read, const Solve& solve, Problem* problem, Geometry* geometry) {
+  if (!read(problem)) return false;
+  if (const Solution* const found = FindSolution(problem->key)) {
     *geometry = found->geometry;
     return true;
   }
-  const nb::object solved = nb::steal(solve(nb::bool_(problem.key.is_channels_last_memory)));
+  const nb::object solved = nb::steal(solve(nb::bool_(problem->key.is_channels_last_memory)));
   if (!solved.is_valid()) {
+    if (!IsOfArguments()) throw nb::python_error();
     PyErr_Clear();
     return false;
   }
   *geometry = nb::cast<const Geometry&>(solved);
-  RememberSolution(problem.key, {*geometry, problem.dtype});
+  // While that Python code ran others may have run, too, and changed a tensor.
+  Problem now{};
+  if (!read(&now) || !(now.key == problem->key)) return false;
+  *problem = now;
+  RememberSolution(problem->key, {*geometry, problem->dtype});
   return true;
 }
 
@@ -192,14 +209,15 @@ nb::object CallWithTensors(const CallArguments& arguments, nb::handle solve) {
   const CallArguments& a = arguments;
   Problem problem{};
   Geometry geometry;
-  if (FindWay({a.first, a.second}) != Way::kNative || !ReadCall(a, &problem)) return nb::none();
+  if (FindWay({a.first, a.second}) != Way::kNative) return nb::none();
+  const auto read = [&](Problem* read_problem) { return ReadCall(a, read_problem); };
   const auto call = [&](nb::handle is_channels_last) {
     return PyObject_CallFunctionObjArgs(solve.ptr(), nb::int_(static_cast<int>(a.operation)).ptr(),
                                         a.first.ptr(), a.second.ptr(), a.sizes.ptr(),
                                         a.strides.ptr(), a.padding.ptr(), a.data_format.ptr(),
                                         a.dilations.ptr(), is_channels_last.ptr(), nullptr);
   };
-  if (!FindGeometry(problem, call, &geometry)) return nb::none();
+  if (!FindProblem(read, call, &problem, &geometry)) return nb::none();
   return Run(problem, geometry);
 }
 
@@ -208,16 +226,17 @@ nb::object CallLayer(const LayerArguments& arguments, nb::handle solve) {
   Problem problem{};
   Geometry geometry;
   const Way way = FindWay({a.input, a.weight, a.other});
-  if (way == Way::kDispatcher || !ReadLayer(a, &problem)) return nb::none();
+  const bool is_recorded = way == Way::kRecorded && a.operation == Operation::kForward;
+  if (way != Way::kNative && !is_recorded) return nb::none();
+  const auto read = [&](Problem* read_problem) { return ReadLayer(a, read_problem); };
   const auto call = [&](nb::handle is_channels_last) {
     return PyObject_CallFunctionObjArgs(solve.ptr(), nb::int_(static_cast<int>(a.operation)).ptr(),
                                         a.input.ptr(), a.weight.ptr(), a.other.ptr(),
                                         a.in_channels.ptr(), a.stride.ptr(), a.padding.ptr(),
                                         a.dilation.ptr(), is_channels_last.ptr(), nullptr);
   };
-  if (!FindGeometry(problem, call, &geometry)) return nb::none();
-  if (way == Way::kNative) return Run(problem, geometry);
-  return a.operation == Operation::kForward ? nb::object(nb::bool_(true)) : nb::none();
+  if (!FindProblem(read, call, &problem, &geometry)) return nb::none();
+  return is_recorded ? nb::object(nb::bool_(true)) : Run(problem, geometry);
 }
 
 }  // namespace depthwise

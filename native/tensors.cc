@@ -151,7 +151,15 @@ Way FindWay(std::initializer_list<nb::handle> tensors) {
       }
     }
   }
-  return IsAnyTrue(library.watchers) ? Way::kDispatcher : Way::kNative;
+  if (IsAnyTrue(library.watchers)) return Way::kDispatcher;
+  // Views that negate what is in memory, which the dispatcher resolves.
+  for (const nb::handle tensor : tensors) {
+    if (!tensor.is_none() &&
+        IsTrue(PyObject_CallMethodObjArgs(tensor.ptr(), connection->is_negated.ptr(), nullptr))) {
+      return Way::kDispatcher;
+    }
+  }
+  return Way::kNative;
 }
 
 bool TensorView::IsContiguous(std::initializer_list<int> axes) const {
@@ -178,8 +186,8 @@ bool ReadTensor(nb::handle object, int rank, TensorView* view) {
   view->shape = tensor.shape;
   view->strides = tensor.strides;
   const auto size = static_cast<uint64_t>(kElementSize[static_cast<int>(view->dtype)]);
-  if (tensor.data == nullptr || reinterpret_cast<uintptr_t>(view->data) % size != 0) return false;
-  return !IsTrue(PyObject_CallMethodObjArgs(object.ptr(), connection->is_negated.ptr(), nullptr));
+  // Zeros may be without memory.
+  return tensor.data != nullptr && reinterpret_cast<uintptr_t>(view->data) % size == 0;
 }
 
 TensorResult NewTensor(const int64_t (&shape)[4], DType dtype, bool is_channels_last) {
@@ -187,6 +195,7 @@ TensorResult NewTensor(const int64_t (&shape)[4], DType dtype, bool is_channels_
   for (const int64_t size : shape) {
     if (__builtin_mul_overflow(bytes, size, &bytes)) return {};
   }
+  if (bytes == 0) return {};
   try {
     auto owned =
         std::make_unique<Owned>(shape, dtype, is_channels_last, static_cast<size_t>(bytes));

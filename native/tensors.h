@@ -32,11 +32,12 @@ bool ConnectTensors(const TensorLibrary& library);
 enum class Way { kDispatcher, kRecorded, kNative };
 
 // That of these, which may be None. The dispatcher's for all but plain tensors and if nothing is
-// connected, for transforms, tracers and autocast, and without gradients for modes and profilers.
+// connected, for transforms, tracers and autocast, and without gradients for modes, profilers and
+// views that negate.
 Way FindWay(std::initializer_list<nanobind::handle> tensors);
 
-// Elements in the memory of the CPU, as the strides tell, which are in elements. Valid while the
-// tensor lives and no Python code runs.
+// Elements in the memory of the CPU, as the strides tell, which are in elements. Valid until Python
+// code runs, which might change the tensor.
 struct TensorView {
   void* data;
   const int64_t* shape;
@@ -59,7 +60,7 @@ struct TensorResult {
 
 // A new tensor of that shape, 64-byte aligned; large ones lie in memory that is reused. It is
 // C-contiguous, or if `is_channels_last` a [batch, channels, height, width] whose channels lie
-// together. No tensor if that fails.
+// together. No tensor if that fails, or would be empty: PyTorch has strides of its own for those.
 TensorResult NewTensor(const int64_t (&shape)[4], DType dtype, bool is_channels_last);
 
 }  // namespace depthwise

@@ -62,9 +62,15 @@ def tall_walk_cases() -> Iterator[Case]:
     # So long rows that walks have the fewest (`MostWalkedRows`), which fill lines and do not.
     yield Case((37, 4200), (5, 3), 1)
     yield Case((37, 4208), (5, 3), 1)
-    # As many planes as fill a vector, if they are wide.
+    # As many planes as fill a vector, if they are wide, or fill strips and are high.
     yield Case((11, 7 * lanes), (7, 7), lanes + 1)
     yield Case((8, 12 * lanes), (5, 5), lanes)
+    for constants in tile_constants():
+        strip = 2 * constants["lanes"]
+        yield Case((20, strip), (7, 7), strip + 3, batch=2)
+        yield Case((31, 2 * strip - 2), (9, 3), strip)
+        yield Case((24, strip - 1), (5, 9), strip, padding=((9, 0), (0, 7)))
+        yield Case((40, strip), (11, 5), strip // 2, 2)
 
 
 def small_filter_cases() -> Iterator[Case]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import depthwise
 from cases import Case
 from comparator import Array, assert_same_bits
+from interpreter_lock import assert_python_runs_during
 from operations import EVERY_OPERATION, FORWARD, GRADIENTS, Operands, Operation
 from subprocesses import output_of
 
@@ -124,40 +123,11 @@ def test_changing_the_number_while_others_compute(
             future.result()
 
 
-def test_python_runs_while_native_code_does(problem: tuple[Array, Array, Array]) -> None:
-    """The interpreter lock is released: a Python thread advances during a long call."""
-    counter = 0
-    stop = threading.Event()
-
-    def count() -> None:
-        nonlocal counter
-        while not stop.is_set():
-            counter += 1
-
+def test_python_runs_while_native_code_does() -> None:
+    """The interpreter lock is released."""
     input = np.ones((1, 300, 300, 16), np.float32)
     filter = np.ones((31, 31, 16, 1), np.float32)
-    thread = threading.Thread(target=count)
-    interval = sys.getswitchinterval()
-    # With the lock held the thread would still get an interval or two before and after a call.
-    sys.setswitchinterval(1e-4)
-    thread.start()
-    share = 0.0
-    try:
-        before, start = counter, time.perf_counter()
-        time.sleep(0.05)
-        rate = (counter - before) / (time.perf_counter() - start)
-        # On a busy machine the thread may have no core during some calls.
-        for _ in range(20):
-            before, start = counter, time.perf_counter()
-            depthwise.depthwise_conv2d(input, filter, [1] * 4, "SAME")
-            share = max(share, (counter - before) / (time.perf_counter() - start) / rate)
-            if share > 0.3:
-                break
-    finally:
-        stop.set()
-        thread.join()
-        sys.setswitchinterval(interval)
-    assert share > 0.3
+    assert_python_runs_during(lambda: depthwise.depthwise_conv2d(input, filter, [1] * 4, "SAME"))
 
 
 @pytest.mark.parametrize("operation", GRADIENTS, ids=str)

@@ -15,6 +15,7 @@ import depthwise
 from cases import Case
 from depthwise import _native, _torch_calls
 from depthwise.torch import DepthwiseConv2d
+from interpreter_lock import assert_python_runs_during
 from operations import BACKPROP_FILTER, BACKPROP_INPUT, EVERY_OPERATION, FORWARD, Operation
 from subprocesses import output_of
 from torch_helpers import BOTH_FORMATS, EVERY_CASE, assert_equal, tensors
@@ -77,7 +78,9 @@ def test_as_the_operators_do(
         for _ in range(2):
             got = natively(operation, case, (first, second), data_format)
             if operation is BACKPROP_FILTER and case.channels == 1 and second is not operands[1]:
-                continue  # One channel is in either order, and its outputs are in the other one.
+                # One channel is in either order, and its outputs are in the other one.
+                assert got is None
+                continue
             assert got is not None
             assert_equal(got, want)
             assert got.stride() == want.stride()
@@ -169,6 +172,24 @@ def test_who_watches_is_not_passed_by(operation: Operation, name: str) -> None:
 
 
 @EVERY_OPERATION
+def test_tracers_and_transforms(operation: Operation) -> None:
+    first, second = tensors(operation, CASE, "NHWC", torch.float32)
+    taken = []
+
+    def call(image: torch.Tensor) -> torch.Tensor:
+        taken.append(natively(operation, CASE, (first, image), "NHWC") is not None)
+        return operation(CASE, (first, image), "NHWC")  # type: ignore[return-value]
+
+    want = call(second)
+    assert taken == [True]
+    traced = torch.jit.trace(call, (second,), check_trace=False)
+    assert_equal(traced(2 * second), 2 * want)
+    assert_equal(torch.func.vmap(call)(second[None])[0], want)
+    torch.func.grad(lambda image: call(image).sum())(second)
+    assert not any(taken[1:])
+
+
+@EVERY_OPERATION
 def test_gradients_that_are_not_recorded(operation: Operation) -> None:
     first, second = tensors(operation, CASE, "NHWC")
     first.requires_grad_()
@@ -197,6 +218,80 @@ def test_what_a_layer_may_do_a_function_may_not() -> None:
                 )
 
 
+def test_other_layers_of_the_same_shapes() -> None:
+    """Every option tells layers apart."""
+    torch.manual_seed(1)
+    input = torch.randn(1, 4, 9, 9)
+    layers = [
+        DepthwiseConv2d(4, (3, 3), stride=stride, padding=padding, dilation=dilation)
+        for stride in (1, (1, 2), (2, 1))
+        for padding in (0, (1, 2), (2, 1), "SAME", "VALID")
+        for dilation in (1, (1, 2), (2, 1))
+    ]
+    for layer in layers:
+        layer.load_state_dict(layers[0].state_dict())
+    with Operators(), torch.no_grad():
+        wanted = [layer(input) for layer in layers]
+    with torch.no_grad():
+        for _ in range(2):
+            for layer, want in zip(layers, wanted, strict=True):
+                assert_equal(layer(input), want, str(layer))
+
+
+def test_parameters_that_lie_apart() -> None:
+    layer, input = DepthwiseConv2d(8, 3), torch.randn(1, 8, 9, 9)
+    turned = torch.randn(8, 1, 3, 3).transpose(2, 3)
+    every_second = torch.randn(16)[::2]
+    with torch.no_grad():
+        layer(input)
+        for name, values in (("weight", turned), ("bias", every_second)):
+            setattr(layer, name, torch.nn.Parameter(values))
+            assert not getattr(layer, name).is_contiguous()
+            with Operators():
+                want = layer(input)
+            assert_equal(layer(input), want, name)
+
+
+def test_parameters_of_two_dtypes() -> None:
+    layer, input = DepthwiseConv2d(8, 3), torch.randn(1, 8, 9, 9)
+    with torch.no_grad():
+        layer(input)
+        layer.bias.data = layer.bias.data.double()
+        with pytest.raises(TypeError, match="bias has dtype"):
+            layer(input)
+
+
+def test_a_tensor_that_changes_while_the_geometry_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread, say: nothing is remembered or computed of what is no more."""
+    solve = _torch_calls.solve
+    input, filter = torch.ones(1, 7, 8, 13), torch.ones(1, 1, 13, 1)
+
+    def change(*arguments: Any) -> Any:
+        geometry = solve(*arguments)
+        input.data = torch.ones(1, 1, 1, 13)
+        return geometry
+
+    monkeypatch.setattr(_torch_calls, "solve", change)
+    call = (_native.FORWARD, input, filter, None, [1, 1, 1, 1], "SAME", None, None)
+    assert _torch_calls.call(*call) is None
+    monkeypatch.undo()
+    output = _torch_calls.call(*call)
+    assert output is not None and output.shape == input.shape
+
+
+def test_options_that_are_changed_after_the_output() -> None:
+    layer, input = DepthwiseConv2d(4, 3), torch.ones(1, 4, 9, 9, requires_grad=True)
+    want = torch.autograd.grad(layer(input).sum(), [input, layer.weight])
+    vars(layer).update(padding=[0, 0], dilation=[1, 1])
+    output = layer(input)
+    layer.padding[0] = layer.padding[1] = 1
+    layer.dilation[0] = layer.dilation[1] = 2
+    for got, gradient in zip(
+        torch.autograd.grad(output.sum(), [input, layer.weight]), want, strict=True
+    ):
+        assert_equal(got, gradient)
+
+
 def test_layers_of_other_channels_and_equal_shapes() -> None:
     """Weights [8, 1, 3, 3] are those of 8 channels, or of 4 with two outputs each."""
     two_each, one_each = DepthwiseConv2d(4, 3, channel_multiplier=2), DepthwiseConv2d(8, 3)
@@ -206,6 +301,85 @@ def test_layers_of_other_channels_and_equal_shapes() -> None:
             assert two_each(input).shape == (1, 8, 3, 3)
             with pytest.raises(ValueError, match="channels"):
                 one_each(input)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
+def test_errors_that_are_not_of_arguments(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what Python code would raise again is left to it."""
+
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(_torch_calls, "solve", fail)
+    input, filter = torch.ones(1, 5, 6, 11), torch.ones(3, 2, 11, 1)
+    with pytest.raises(error):
+        depthwise.depthwise_conv2d(input, filter, [1, 1, 1, 1], "SAME")
+    with pytest.raises(error), torch.no_grad():
+        DepthwiseConv2d(11, (2, 3))(torch.ones(1, 11, 6, 5))
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_empty_results_of_inputs_that_are_not(order: torch.memory_format) -> None:
+    """They have the strides that a compiler is told."""
+    layer = DepthwiseConv2d(8, 3)
+    input = torch.ones(1, 8, 2, 2).contiguous(memory_format=order)
+    with torch.no_grad():
+        output = layer(input)
+    want = torch.empty(1, 8, 0, 0).to(memory_format=order)
+    assert output.shape == want.shape
+    assert output.stride() == want.stride()
+
+
+def test_python_runs_while_native_code_does() -> None:
+    """The interpreter lock is released."""
+    input, filter = torch.ones(1, 300, 300, 16), torch.ones(31, 31, 16, 1)
+    options = ([1, 1, 1, 1], "SAME", None, None)
+
+    def call() -> None:
+        assert _torch_calls.call(_native.FORWARD, input, filter, None, *options) is not None
+
+    assert_python_runs_during(call)
+
+
+def test_nothing_leaks() -> None:
+    """A thousand calls of changing shapes leave no more memory in use than a hundred did."""
+    grown = output_of(
+        """
+        import re, torch, depthwise
+        from depthwise.torch import DepthwiseConv2d
+        def resident():
+            with open("/proc/self/status") as status:
+                return 1024 * int(re.search(r"VmRSS:\\s+(\\d+)", status.read())[1])
+        layer = DepthwiseConv2d(16, 3)
+        def work(count):
+            for i in range(count):
+                # Results below and above the size of those that lie in memory that is used again.
+                ones = torch.ones(1, 16, 8 + 24 * (i % 2), 20 + i % 10)
+                filter = torch.ones(3, 3, 16, 1)
+                depthwise.depthwise_conv2d(ones, filter, [1] * 4, "SAME", "NCHW")
+                layer(ones).sum().backward()
+                try:
+                    depthwise.depthwise_conv2d(ones, filter, [1] * 4, "SAME", "NHWC")
+                except ValueError:
+                    pass
+        work(500)
+        before = resident()
+        work(5000)
+        print(resident() - before)
+        """
+    )
+    # 5000 results of 16 channels of 8x20 pixels have 51 MB.
+    assert int(grown) < 8e6
+
+
+@pytest.mark.parametrize("size", [1, 8, 96])
+def test_results_are_aligned(size: int) -> None:
+    input, filter = torch.ones(1, size, size, 8), torch.ones(1, 1, 8, 1)
+    options = ([1, 1, 1, 1], "VALID", None, None)
+    results = [_torch_calls.call(_native.FORWARD, input, filter, None, *options) for _ in range(5)]
+    assert all(result is not None and result.data_ptr() % 64 == 0 for result in results)
 
 
 @pytest.mark.parametrize("size", [8, 96])
@@ -227,16 +401,22 @@ def test_memory_that_is_in_use_is_not_handed_out(size: int) -> None:
     assert all(row.data_ptr() != again.data_ptr() for row in rows)
 
 
-WITHOUT_CONNECTION = """
+OTHER_INTERFACE = """
 import ctypes
 import torch
 
-{change}
+real = torch.Tensor.__dlpack_c_exchange_api__
+name = b"dlpack_exchange_api"
+new = ctypes.pythonapi.PyCapsule_New
+new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p] * 3
+pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+torch.Tensor.__dlpack_c_exchange_api__ = {interface}
 import depthwise
 from depthwise import _torch_calls
 from depthwise.torch import DepthwiseConv2d
 
-assert not _torch_calls.IS_CONNECTED
+assert _torch_calls.IS_CONNECTED is {is_connected}
 layer = DepthwiseConv2d(2, 3, bias=False)
 image = torch.randn(1, 2, 5, 5)
 want = torch.nn.functional.conv2d(image, layer.weight, groups=2)
@@ -249,20 +429,24 @@ for _ in range(2):
     layer(image).sum().backward()
 """
 
+# A table is two numbers of 32 bits, the version, then seven addresses, the first of an earlier one.
+INTERFACES = {
+    "none": ("None", False),
+    "another type": ("1", False),
+    "a later version": ("new((table := (ctypes.c_uint64 * 7)(9)), name, None)", False),
+    "a later version that has ours": (
+        "new((table := (ctypes.c_uint64 * 7)(9, pointer_of(real, name))), name, None)",
+        True,
+    ),
+    "no views": (
+        "new((table := (ctypes.c_uint64 * 7)("
+        "*(ctypes.c_uint64 * 7).from_address(pointer_of(real, name))[:5])), name, None)",
+        False,
+    ),
+}
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "torch.Tensor.__dlpack_c_exchange_api__ = None",
-        "torch.Tensor.__dlpack_c_exchange_api__ = 1",
-        # Of a major version that nobody knows yet: the version, two 32-bit numbers, then no other.
-        "table = (ctypes.c_uint64 * 7)(9)\n"
-        "new = ctypes.pythonapi.PyCapsule_New\n"
-        "new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p] * 3\n"
-        'capsule = new(ctypes.addressof(table), b"dlpack_exchange_api", None)\n'
-        "torch.Tensor.__dlpack_c_exchange_api__ = capsule",
-    ],
-    ids=["none", "another type", "another version"],
-)
-def test_a_pytorch_without_the_interface(change: str) -> None:
-    output_of(WITHOUT_CONNECTION.format(change=change))
+
+@pytest.mark.parametrize("name", INTERFACES)
+def test_a_pytorch_with_another_interface(name: str) -> None:
+    interface, is_connected = INTERFACES[name]
+    output_of(OTHER_INTERFACE.format(interface=interface, is_connected=is_connected))

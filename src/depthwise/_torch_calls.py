@@ -2,8 +2,8 @@
 
 Every function and attribute of PyTorch is memory for the CPU to fetch, where other layers have
 overwritten its caches since the last call: as in any model. ``native/tensor_calls.cc`` reads and
-makes tensors by DLPack's C interface instead, which PyTorch has from 2.10 on; with an older one, or
-another interface, all here returns None.
+makes tensors by DLPack's C interface instead, which PyTorch has from 2.10 on. With an older one, or
+one that still has named tensors, of whose names the interface does not tell, all here returns None.
 
 ``depthwise.torch`` and ``_torch_layers`` ask this first, and go their own way after a None: where
 somebody looks or wants gradients, and for whatever is unusual or wrong.
@@ -27,12 +27,15 @@ from ._torch_ops import as_nhwc, layer_options, make_options, solve
 
 def _connect() -> bool:
     exchange = getattr(Tensor, "__dlpack_c_exchange_api__", None)
-    return exchange is not None and _native.connect_tensors(
+    if exchange is None or hasattr(Tensor, "has_names"):
+        return False
+    return _native.connect_tensors(
         exchange, Tensor, Parameter, TRANSFORMERS, WATCHERS, torch.is_grad_enabled, forward_ad
     )
 
 
 IS_CONNECTED = _connect()
+"""Whether anything here returns more than None."""
 
 
 def call(
@@ -61,16 +64,19 @@ def call(
 
 
 def call_layer(
-    operation: int, input: Any, weight: Any, other: Any, layer_options: tuple[Any, Any, Any, Any]
+    operation: int, input: Any, weight: Any, other: Any, options: tuple[Any, ...]
 ) -> Any:
     """Return the output of a layer with a group for each channel, or a gradient, or None.
 
-    `other` is the bias or out_backprop, and `layer_options` are in_channels, stride, padding and
+    `other` is the bias or out_backprop, and `options` are in_channels, stride, padding and
     dilation. An output of which PyTorch wants gradients is not computed; then return True.
     """
     if torch.compiler.is_compiling():
         return None
-    return _native.call_layer(operation, input, weight, other, *layer_options, _solve_layer)
+    in_channels, stride, padding, dilation = options
+    return _native.call_layer(
+        operation, input, weight, other, in_channels, stride, padding, dilation, _solve_layer
+    )
 
 
 def _solve(

@@ -42,9 +42,11 @@ def convolve(layer: Any, input: Tensor) -> Tensor | None:
     if weight is None or "bias" not in parameters:
         return None
     bias = parameters["bias"]
-    options = (layer.in_channels, layer.stride, layer.padding, layer.dilation)
+    options: tuple[Any, ...] = (layer.in_channels, layer.stride, layer.padding, layer.dilation)
     output = call_layer(FORWARD, input, weight, bias, options)
     if output is True:
+        # Whoever changes a list later does not change what was computed.
+        options = tuple(tuple(o) if isinstance(o, list) else o for o in options)
         # The same function if somebody looks: what a checkpoint saves has to be the same again
         # when it is computed for the second time.
         output = _Layer.apply(input, weight, bias, options)

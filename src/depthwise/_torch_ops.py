@@ -190,6 +190,9 @@ def empty(
     """Return a tensor for a result of `shape`; if that is NHWC for NCHW, it is seen as NCHW."""
     array = _kernels.empty_result(shape, DTYPES[dtype][0], causes)
     tensor = torch.from_numpy(array.transpose(0, 3, 1, 2) if channels_last else array)
+    if array.size == 0:  # With the strides that PyTorch gives such tensors, as _fake_image() does.
+        empty = torch.empty(tensor.shape, dtype=dtype)
+        return empty.to(memory_format=torch.channels_last) if channels_last else empty
     return tensor.view(dtype) if dtype is torch.bfloat16 else tensor
 
 
